@@ -1,0 +1,1 @@
+"""Parallel, atomic writes into Icechunk from serverless functions."""

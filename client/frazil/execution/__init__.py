@@ -1,0 +1,1 @@
+"""Calling functions: one protocol, and the backends behind it."""

@@ -1,0 +1,1 @@
+"""What runs in the cloud: everything that a function needs, and nothing of the client."""

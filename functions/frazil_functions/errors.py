@@ -1,0 +1,58 @@
+"""Every error of Frazil's own, in one tree by what a caller does about it.
+
+They live on the ground floor because functions raise them too; `frazil` exports them all.
+"""
+
+from typing import ClassVar
+
+
+class FrazilError(Exception):
+    """The root of Frazil's own errors; catch it to catch them all."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class InvalidInputError(FrazilError):
+    """The input is wrong: a file, an option, a label, an alignment. Nothing was written; mend it."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class SourceError(InvalidInputError):
+    """A source cannot be found, opened or read."""
+
+
+class MismatchedSourceError(InvalidInputError):
+    """A source differs from the others in variables, dimensions, types, attributes or grid."""
+
+
+class LabelError(InvalidInputError):
+    """Labels overlap, repeat, run backwards, leave a gap, drift, or cannot be compared."""
+
+
+class UnalignedRegionError(InvalidInputError):
+    """A region splits a write unit, which two functions would then overwrite for each other."""
+
+
+class ExistingGroupError(InvalidInputError):
+    """The group that was to be created exists already."""
+
+
+class IncompleteRunError(FrazilError):
+    """Regions are missing: the run published nothing. It says which are missing, and why."""
+
+
+class ReceiptError(IncompleteRunError):
+    """A receipt does not belong to this run, or is not what a function of ours returns."""
+
+
+class VerificationError(IncompleteRunError):
+    """What was stored is not what was planned or written; nothing was published."""
+
+
+class ConflictError(FrazilError):
+    """The branch moved since the plan was made; plan again."""
+
+
+class BackendError(FrazilError):
+    """The environment is at fault: credentials, versions, limits, a backend that does not answer."""
