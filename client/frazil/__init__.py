@@ -1,1 +1,53 @@
 """Parallel, atomic writes into Icechunk from serverless functions."""
+
+from importlib.metadata import version
+
+from frazil.execution.executor import Executor, Outcome
+from frazil.execution.lithops import LithopsExecutor
+from frazil.execution.serial import SerialExecutor
+from frazil.job import convert, plan, run
+from frazil.planning.plan import Plan
+from frazil.report import Progress, Result
+from frazil.repositories import open_repository
+from frazil_functions.errors import (
+    BackendError,
+    ConflictError,
+    ExistingGroupError,
+    FrazilError,
+    IncompleteRunError,
+    InvalidInputError,
+    LabelError,
+    MismatchedSourceError,
+    ReceiptError,
+    SourceError,
+    UnalignedRegionError,
+    VerificationError,
+)
+
+__version__ = version("frazil")
+
+__all__ = [
+    "BackendError",
+    "ConflictError",
+    "Executor",
+    "ExistingGroupError",
+    "FrazilError",
+    "IncompleteRunError",
+    "InvalidInputError",
+    "LabelError",
+    "LithopsExecutor",
+    "MismatchedSourceError",
+    "Outcome",
+    "Plan",
+    "Progress",
+    "ReceiptError",
+    "Result",
+    "SerialExecutor",
+    "SourceError",
+    "UnalignedRegionError",
+    "VerificationError",
+    "convert",
+    "open_repository",
+    "plan",
+    "run",
+]

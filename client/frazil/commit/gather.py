@@ -1,0 +1,208 @@
+"""Gathering: admit each receipt or refuse it, and merge what is admitted as it arrives."""
+
+from dataclasses import dataclass, field
+
+import icechunk
+import numpy as np
+
+from frazil_functions.errors import ReceiptError, VerificationError
+from frazil_functions.forks import ChunkIndex, ForkState, read_fork
+from frazil_functions.grids import WriteGrid
+from frazil_functions.regions import Region
+from frazil_functions.tasks import Receipt, RegionReceipt
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a receipt of this run must agree with.
+
+    Attributes
+    ----------
+    run_id, plan_hash, base
+        As the tasks were given them.
+    fork
+        The state of the clean fork that every task was given.
+    nodes
+        Icechunk's id of every array that functions write, and the array's name.
+    regions
+        Every region of the plan.
+    grids
+        The write grid of every array that functions write, by name.
+    """
+
+    run_id: str
+    plan_hash: str
+    base: str
+    fork: ForkState
+    nodes: dict[bytes, str]
+    regions: frozenset[Region]
+    grids: dict[str, WriteGrid]
+
+
+@dataclass(slots=True)
+class Gathering:
+    """What has been admitted so far.
+
+    Attributes
+    ----------
+    expected
+        What receipts must agree with.
+    session
+        Where their forks are merged: the one that the clean fork was made from.
+    written
+        The receipt of each region that was admitted first.
+    """
+
+    expected: Expected
+    session: icechunk.Session
+    written: dict[Region, RegionReceipt] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> list[Region]:
+        """Regions of the plan that no admitted receipt holds, in the plan's spelling, sorted."""
+        return sorted(self.expected.regions - self.written.keys(), key=str)
+
+    def add(self, receipt: Receipt) -> int:
+        """Admit a receipt and merge its fork; return how many regions it adds.
+
+        A receipt whose regions are all held already is ignored. Nothing is merged unless all of
+        it is admitted, for a merge cannot be taken back.
+
+        Raises
+        ------
+        ReceiptError
+            If the receipt is of another run, plan, base, repository or template; names regions
+            that the plan does not have; writes chunks outside of its regions, or lacks some; or
+            says of a region something else than the receipt that was admitted before.
+        """
+        state = admit(receipt, self.expected)
+        for written in receipt.regions:
+            before = self.written.get(written.region)
+            if before is not None and before.crc32c != written.crc32c:
+                raise ReceiptError(
+                    f"two functions wrote {written.region} and disagree about its values (checksums "
+                    f"{before.crc32c:08x} and {written.crc32c:08x}); the source changed while it was read, or reading it "
+                    "does not give the same twice"
+                )
+        new = [written for written in receipt.regions if written.region not in self.written]
+        if new:
+            self.session.merge(state.session_object())
+            self.written |= {written.region: written for written in new}
+        return len(new)
+
+
+def admit(receipt: Receipt, expected: Expected) -> ForkState:
+    """The receipt's fork, if the receipt belongs to the run and its fork holds its regions exactly.
+
+    Icechunk's merge checks none of this: it takes forks of other repositories, bases and arrays.
+
+    Raises
+    ------
+    ReceiptError
+        Saying what does not agree.
+    """
+    for what, ours, theirs in (
+        ("run", expected.run_id, receipt.run_id),
+        ("plan", expected.plan_hash, receipt.plan_hash),
+        ("base snapshot", expected.base, receipt.base),
+    ):
+        if ours != theirs:
+            raise ReceiptError(
+                f"a receipt of task {receipt.number} is of the {what} {theirs!r}, and this is {ours!r}"
+            )
+    regions = [written.region for written in receipt.regions]
+    for region in regions:
+        if region not in expected.regions:
+            raise ReceiptError(
+                f"a receipt of task {receipt.number} names {region}, which the plan does not have"
+            )
+    if len(set(regions)) != len(regions):
+        raise ReceiptError(f"a receipt of task {receipt.number} names a region twice")
+    state = read_fork(receipt.fork)
+    if state.frame != expected.fork.frame:
+        raise ReceiptError(
+            f"the fork in a receipt of task {receipt.number} is not one of this run's: its repository, credentials, "
+            "base snapshot or metadata differ from the fork that the task was given"
+        )
+    _check_chunks(receipt, state.written(), expected)
+    return state
+
+
+def _check_chunks(receipt: Receipt, written: dict[bytes, list[ChunkIndex]], expected: Expected) -> None:
+    owned: dict[str, list[Region]] = {}
+    for one in receipt.regions:
+        owned.setdefault(one.region.array, []).append(one.region)
+    for node in written.keys() - expected.nodes.keys():
+        raise ReceiptError(
+            f"the fork in a receipt of task {receipt.number} writes an array that is none of the template's "
+            f"(node {node.hex()})"
+        )
+    by_array = {expected.nodes[node]: indices for node, indices in written.items()}
+    for array in owned.keys() | by_array.keys():
+        problem = difference(expected.grids[array], owned.get(array, []), by_array.get(array, []))
+        if problem:
+            raise ReceiptError(f"the fork in a receipt of task {receipt.number} {problem}")
+
+
+def difference(grid: WriteGrid, regions: list[Region], indices: list[ChunkIndex]) -> str:
+    """How a list of chunks differs from the write units of some regions; empty if it does not."""
+    owned = np.zeros(grid.counts, bool)
+    for region in regions:
+        owned[grid.unit_slices(region)] = True
+    found = np.zeros(grid.counts, bool)
+    if indices:
+        if grid.counts:
+            at = np.asarray(indices, np.int64).reshape(len(indices), -1)
+            if at.shape[1] != len(grid.counts) or (at < 0).any() or (at >= np.asarray(grid.counts)).any():
+                return f"names chunks outside of {grid.array!r}"
+            found[tuple(at.T)] = True
+        else:
+            found[...] = True
+    outside, lacking = found & ~owned, owned & ~found
+    if outside.any():
+        return f"writes {_chunks(grid, outside)}, which no region of it owns"
+    if lacking.any():
+        return f"lacks {_chunks(grid, lacking)}, which its regions own"
+    return ""
+
+
+def _chunks(grid: WriteGrid, mask: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]") -> str:
+    first = tuple(int(at) for at in np.argwhere(mask)[0])
+    count = int(np.count_nonzero(mask))
+    more = f" and {count - 1} more" if count > 1 else ""
+    return f"chunk {first}{more} of {grid.array!r}"
+
+
+def check_merged(
+    session: icechunk.Session, group: str, grids: list[WriteGrid], regions: frozenset[Region]
+) -> None:
+    """Hold what the merged session says it changed against the plan.
+
+    Raises
+    ------
+    VerificationError
+        If it changed anything but the plan's chunks, or not all of them.
+    """
+    status = session.status()
+    updated = dict(status.updated_chunks)
+    by_array: dict[str, list[Region]] = {}
+    for region in regions:
+        by_array.setdefault(region.array, []).append(region)
+    for grid in grids:
+        path = "/" + "/".join(part for part in (group, grid.array) if part)
+        problem = difference(grid, by_array.get(grid.array, []), updated.pop(path, []))
+        if problem:
+            raise VerificationError(f"the merged session {problem}; nothing was published")
+    changed = [
+        *updated,
+        *status.new_arrays,
+        *status.new_groups,
+        *status.deleted_arrays,
+        *status.deleted_groups,
+        *status.updated_arrays,
+        *status.updated_groups,
+    ]
+    if changed:
+        raise VerificationError(
+            f"the merged session changes {changed[0]!r}, which the plan does not; nothing was published"
+        )

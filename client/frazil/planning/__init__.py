@@ -1,0 +1,1 @@
+"""Planning: from files to a plan that is proven before anything is written."""

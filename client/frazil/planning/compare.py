@@ -1,0 +1,265 @@
+"""Holding files against each other: what must be equal in all of them, and what may differ."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Final, Literal
+
+import numpy as np
+
+from frazil.planning.labels import check_labels, difference, drifted
+from frazil_functions.encoding import PACKING, is_time_unit
+from frazil_functions.errors import InvalidInputError, LabelError, MismatchedSourceError, SourceError
+from frazil_functions.scanning import (
+    UNSUPPORTED,
+    FileMetadata,
+    Labels,
+    VariableMetadata,
+    coordinate_names,
+)
+
+_CALENDARS: Final = {"gregorian": "standard", "noleap": "365_day", "all_leap": "366_day"}
+
+type Accept = Literal["units", "drift", "order"]
+"""What may be accepted although files differ in it: time units, labels that differ by less than a
+thousandth of their spacing, and files without labels along the append dimension."""
+
+
+def check_readable(files: Sequence[FileMetadata]) -> None:
+    """Refuse files that could not be read.
+
+    Raises
+    ------
+    SourceError
+        With the first reason, and how many more there are.
+    """
+    bad = [file.error for file in files if file.error is not None]
+    if bad:
+        more = f" (and {len(bad) - 1} more of {len(files)} files cannot be read)" if len(bad) > 1 else ""
+        raise SourceError(f"{bad[0]}{more}")
+
+
+def select(files: Sequence[FileMetadata], variables: Sequence[str] | None) -> tuple[FileMetadata, ...]:
+    """The files with the wanted variables alone, and the coordinates that these need.
+
+    Raises
+    ------
+    InvalidInputError
+        If a variable is in none of the files, or has a type that Zarr cannot store.
+    """
+    if variables is not None:
+        known = sorted({name for file in files for name in file.variables})
+        for name in variables:
+            if name not in known:
+                raise InvalidInputError(f"there is no variable {name!r}; {nearest(name, known)}")
+        files = [replace(file, variables=_wanted(file, variables)) for file in files]
+    for file in files:
+        for name, variable in file.variables.items():
+            if variable.dtype.startswith(UNSUPPORTED):
+                raise InvalidInputError(
+                    f"{file.url}: {name!r} has the type {variable.dtype.removeprefix(UNSUPPORTED)}, which Zarr cannot "
+                    "store; name the variables to write (--variables) and leave it out"
+                )
+    return tuple(files)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that is not known: the nearest one, or all there are."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(repr, names)) or 'none'}"
+
+
+def _wanted(file: FileMetadata, variables: Sequence[str]) -> dict[str, VariableMetadata]:
+    attributes = {name: variable.attributes for name, variable in file.variables.items()}
+    kept = set(variables) & file.variables.keys()
+    while True:
+        dims = {dim for name in kept for dim in file.variables[name].dims}
+        named = coordinate_names(attributes | {n: {} for n in attributes.keys() - kept})
+        mapped = {str(attributes[name].get("grid_mapping")) for name in kept}
+        more = ((dims | named | mapped) & file.variables.keys()) - kept
+        if not more:
+            return {name: variable for name, variable in file.variables.items() if name in kept}
+        kept |= more
+
+
+def infer_append_dim(files: Sequence[FileMetadata], labels: Mapping[str, Labels]) -> str | None:
+    """The one dimension whose labels, or whose length without labels, tell the files apart.
+
+    None for a single file that has no dimension to grow along.
+
+    Raises
+    ------
+    LabelError
+        If no dimension does, or several do.
+    """
+    first = files[0]
+    if len(files) == 1:
+        return _growing(first)
+    differ = [dim for dim in first.sizes if len({_mark(file, dim) for file in files}) > 1]
+    if len(differ) == 1:
+        return differ[0]
+    if differ:
+        raise LabelError(
+            f"the files differ along {', '.join(map(repr, differ))}; files can follow each other along one dimension. "
+            "Name it with --append-dim and the others are compared, or leave out the files that do not belong."
+        )
+    same = ", ".join(
+        f"{dim} = {labels[mark].values()[0]}"
+        for dim in first.sizes
+        if (mark := _mark(first, dim)) in labels and first.sizes[dim] == 1
+    )
+    raise LabelError(
+        f"no dimension tells {_name(first.url)} and {_name(files[-1].url)} apart: every coordinate has the same values "
+        f"in all files{f' ({same})' if same else ''}, so where each belongs cannot be told"
+    )
+
+
+def _growing(file: FileMetadata) -> str | None:
+    """The dimension that a single file would grow along: its time, else the first one of its data."""
+    for dim in file.sizes:
+        variable = file.variables.get(dim)
+        if variable is not None and is_time_unit(variable.attributes.get("units")):
+            return dim
+    return next(iter(file.sizes), None) if file.variables else None
+
+
+def _mark(file: FileMetadata, dim: str) -> str:
+    variable = file.variables.get(dim)
+    return (variable.digest if variable is not None else None) or str(file.sizes.get(dim))
+
+
+def _name(url: str) -> str:
+    return PurePosixPath(url).name
+
+
+def compare(
+    first: FileMetadata,
+    file: FileMetadata,
+    append_dim: str | None,
+    labels: Mapping[str, Labels],
+    accept: frozenset[Accept],
+) -> frozenset[str]:
+    """Hold one file against the first; return the variables that it stores in another way.
+
+    Raises
+    ------
+    MismatchedSourceError
+        If variables, dimensions, types or units differ.
+    LabelError
+        If labels outside of the append dimension, or a calendar, differ.
+    """
+    lacks, adds = (
+        first.variables.keys() - file.variables.keys(),
+        file.variables.keys() - first.variables.keys(),
+    )
+    if lacks or adds:
+        what = [f"lacks {', '.join(map(repr, sorted(lacks)))}"] if lacks else []
+        what += [f"has {', '.join(map(repr, sorted(adds)))} besides"] if adds else []
+        raise MismatchedSourceError(
+            f"{file.url} {' and '.join(what)}, compared with {first.url}. Name the variables that all have (--variables)."
+        )
+    recode: set[str] = set()
+    for name, ours in first.variables.items():
+        theirs = file.variables[name]
+        _compare_form(name, first, file, append_dim, labels)
+        if _compare_encoding(name, ours, theirs, first, file, accept):
+            recode.add(name)
+        if append_dim not in ours.dims:
+            _compare_values(name, first, file, labels, accept)
+    return frozenset(recode)
+
+
+def _compare_form(
+    name: str, first: FileMetadata, file: FileMetadata, append_dim: str | None, labels: Mapping[str, Labels]
+) -> None:
+    ours, theirs = first.variables[name], file.variables[name]
+    if ours.dims != theirs.dims:
+        raise MismatchedSourceError(
+            f"{file.url}: {name!r} has the dimensions {theirs.dims}, and in {first.url} it has {ours.dims}"
+        )
+    if (
+        ours.dims == (name,)
+        and name != append_dim
+        and theirs.digest != ours.digest
+        and theirs.shape != ours.shape
+    ):
+        raise LabelError(
+            f"{file.url} has another grid than {first.url}: "
+            f"{difference(name, labels[ours.digest or ''].values(), labels[theirs.digest or ''].values())}"
+        )
+    for dim, own, other in zip(ours.dims, ours.shape, theirs.shape, strict=True):
+        if dim != append_dim and own != other:
+            raise MismatchedSourceError(
+                f"{file.url}: {name!r} has {other} along {dim!r}, and in {first.url} it has {own}"
+            )
+    both_bytes = ours.dtype.startswith("|S") and theirs.dtype.startswith("|S")
+    if ours.dtype != theirs.dtype and not both_bytes:
+        raise MismatchedSourceError(
+            f"{file.url}: {name!r} has the type {theirs.dtype}, and in {first.url} it has {ours.dtype}"
+        )
+
+
+def _compare_encoding(  # noqa: PLR0913 - one variable, in two files
+    name: str,
+    ours: VariableMetadata,
+    theirs: VariableMetadata,
+    first: FileMetadata,
+    file: FileMetadata,
+    accept: frozenset[Accept],
+) -> bool:
+    """Whether the file stores the variable in another way than the first file does."""
+    units, other = ours.attributes.get("units"), theirs.attributes.get("units")
+    calendars = [calendar_of(variable) for variable in (ours, theirs)]
+    if is_time_unit(units) and is_time_unit(other) and calendars[0] != calendars[1]:
+        raise LabelError(
+            f"{file.url}: {name!r} counts in the calendar {calendars[1]!r}, and in {first.url} in {calendars[0]!r}; "
+            "dates of two calendars do not compare"
+        )
+    if units != other:
+        if not (is_time_unit(units) and is_time_unit(other)):
+            raise MismatchedSourceError(
+                f"{file.url}: {name!r} is in {other!r}, and in {first.url} in {units!r}; the values would not compare"
+            )
+        if "units" not in accept:
+            raise LabelError(
+                f"{file.url}: {name!r} counts in {other!r}, and in {first.url} in {units!r}. --accept units turns "
+                "every file's times into the first file's units."
+            )
+        return True
+    packing = any(ours.attributes.get(key) != theirs.attributes.get(key) for key in PACKING)
+    if packing and np.dtype("S1" if ours.dtype == "string" else ours.dtype).str[1:] in {"i8", "u8"}:
+        raise MismatchedSourceError(
+            f"{file.url}: {name!r} has another scale or fill value than in {first.url}, and its 64-bit integers cannot "
+            "be converted without loss"
+        )
+    return packing
+
+
+def calendar_of(variable: VariableMetadata) -> str:
+    """The calendar that a variable counts in, by the first of its names in CF (chapter 4.4.1)."""
+    name = str(variable.attributes.get("calendar", "standard")).lower()
+    return _CALENDARS.get(name, name)
+
+
+def _compare_values(
+    name: str,
+    first: FileMetadata,
+    file: FileMetadata,
+    labels: Mapping[str, Labels],
+    accept: frozenset[Accept],
+) -> None:
+    ours, theirs = first.variables[name].digest, file.variables[name].digest
+    if ours == theirs or ours is None or theirs is None:
+        return
+    if ours in labels and theirs in labels:
+        own, other = labels[ours].values(), labels[theirs].values()
+        check_labels(name, file.url, other)
+        if "drift" in accept and drifted(own, other):
+            return
+        raise LabelError(f"{file.url} has another grid than {first.url}: {difference(name, own, other)}")
+    raise MismatchedSourceError(
+        f"{name!r} has other values in {file.url} than in {first.url}, and does not have the append dimension to keep "
+        "both. Leave it out (--variables), or convert the files one by one."
+    )

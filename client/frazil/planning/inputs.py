@@ -1,0 +1,99 @@
+"""From what a user names (paths, globs, URLs, lists of them) to one list of files."""
+
+import fnmatch
+import glob
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+
+from frazil_functions.errors import SourceError
+from frazil_functions.remote import is_remote, split
+
+_WILD: Final = "*?["
+_LISTS: Final = (".txt", ".list")
+
+
+def expand(sources: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
+    """Every file that the sources name, in their order, those of a glob sorted.
+
+    A source is a path, a URL, a glob of either, or a text file (`.txt`, `.list`) with one of
+    these on each line; empty lines and lines that begin with # do not count, and relative paths
+    in it are relative to it. Local paths become absolute: functions may run elsewhere.
+
+    Raises
+    ------
+    SourceError
+        If a source names nothing, or the same file stands twice.
+    """
+    named = [sources] if isinstance(sources, str | Path) else list(sources)
+    files = [file for source in named for file in _expand_one(str(source), Path.cwd())]
+    if not files:
+        raise SourceError("no source files were given")
+    seen: set[str] = set()
+    for file in files:
+        if file in seen:
+            raise SourceError(f"{file} is given twice; its values would be written twice")
+        seen.add(file)
+    return tuple(files)
+
+
+def _expand_one(source: str, below: Path) -> Sequence[str]:
+    if is_remote(source):
+        return _expand_url(source)
+    path = str(below / Path(source).expanduser())
+    if path.endswith(_LISTS):
+        return _expand_list(Path(path))
+    if any(sign in source for sign in _WILD) and not Path(path).exists():
+        found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        if not found:
+            raise SourceError(f"no files match {source}")
+        return [str(Path(file).absolute()) for file in found]
+    if not Path(path).exists():
+        raise SourceError(f"{source} does not exist")
+    return [str(Path(path).absolute())]
+
+
+def _expand_list(path: Path) -> Sequence[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path} cannot be read as a list of files: {error}") from error
+    named = [line for line in lines if line and not line.startswith("#")]
+    if not named:
+        raise SourceError(f"{path} lists no files")
+    return [file for line in named for file in _expand_one(line, path.absolute().parent)]
+
+
+def _expand_url(url: str) -> Sequence[str]:
+    parts = urlsplit(url)
+    if not any(sign in url for sign in _WILD):
+        return [url]
+    if parts.scheme in {"http", "https"}:
+        raise SourceError(
+            f"{url}: a web server does not list its files; name each, or give a text file of them"
+        )
+    store, pattern = split(url)
+    fixed = pattern[: min(at for sign in _WILD if (at := pattern.find(sign)) >= 0)].rpartition("/")[0]
+    try:
+        paths = [meta["path"] for page in obstore.list(store, fixed or None) for meta in page]
+    except BaseError as error:
+        raise SourceError(f"{url} cannot be listed: {error}") from error
+    found = sorted({match for path in paths if (match := _matching(path, pattern))})
+    if not found:
+        raise SourceError(f"no objects match {url}")
+    return [f"{parts.scheme}://{parts.netloc}/{path}" for path in found]
+
+
+def _matching(path: str, pattern: str) -> str | None:
+    """The part of a path that the pattern matches: itself, or a Zarr hierarchy that it lies in."""
+    parts, wanted = path.split("/"), pattern.rstrip("/").split("/")
+    if "**" in wanted:
+        return path if fnmatch.fnmatchcase(path, pattern) else None
+    head = parts[: len(wanted)]
+    if len(head) == len(wanted) and all(map(fnmatch.fnmatchcase, head, wanted)):
+        return "/".join(head)
+    return None

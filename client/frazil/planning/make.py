@@ -1,0 +1,204 @@
+"""Making the plan: hold the files against each other, order them by their labels, cut, prove."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import numpy as np
+import xarray as xr
+
+from frazil.planning.compare import Accept, compare
+from frazil.planning.cut import REGION_BYTES, TASK_BYTES, cut, group
+from frazil.planning.labels import Axis, FileLabels, Gaps, check_labels, join
+from frazil.planning.plan import Plan, PlanTarget
+from frazil.planning.scan import Sources
+from frazil.template.build import DatasetTemplate, Recoding, build
+from frazil.template.chunking import ChunkChoice
+from frazil_functions.encoding import PACKING, Attributes, Values, has_fill, recode
+from frazil_functions.errors import InvalidInputError, LabelError
+from frazil_functions.scanning import FileMetadata, Labels, VariableMetadata
+from frazil_functions.tasks import FileSource
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user may choose about a plan.
+
+    Attributes
+    ----------
+    chunks, shards
+        Lengths along dimensions, in elements; -1 for all of a dimension.
+    gaps
+        What becomes of labels that no file has: an error, a place that stays fill, or nothing.
+    accept
+        Differences between files that are accepted; see `frazil.planning.compare.Accept`.
+    workers
+        How many functions can run at once.
+    region_bytes, task_bytes
+        How many bytes of values a region holds at most (unless a write unit is larger), and a task
+        at least.
+    """
+
+    chunks: Mapping[str, int] = field(default_factory=dict)
+    shards: Mapping[str, int] = field(default_factory=dict)
+    gaps: Gaps = "error"
+    accept: frozenset[Accept] = frozenset()
+    workers: int = 1
+    region_bytes: int = REGION_BYTES
+    task_bytes: int = TASK_BYTES
+
+
+def make_plan(sources: Sources, target: PlanTarget, options: Options) -> Plan:
+    """The plan that writes the sources, proven.
+
+    The first file that was named gives attributes and encodings; the order along the append
+    dimension is that of the labels.
+
+    Raises
+    ------
+    InvalidInputError
+        If files do not go together, labels do not fit, or chunks do not.
+    """
+    files, append_dim = sources.files, sources.append_dim
+    first = files[0]
+    _check_all_labels(sources)
+    recodes = [
+        compare(first, file, append_dim, sources.labels, options.accept) if file is not first else frozenset()
+        for file in files
+    ]
+    axis = _axis(sources, recodes, options)
+    recoding = _recoding(files, recodes)
+    template = build(
+        first,
+        _template_labels(sources, axis),
+        append_dim,
+        ChunkChoice(options.chunks, options.shards),
+        recoding,
+    )
+    if axis.filled:
+        _check_fill(template)
+    ordered = tuple(
+        FileSource(
+            url=files[at].url,
+            engine=files[at].engine,
+            start=start,
+            stop=stop,
+            fingerprint=files[at].fingerprint,
+            recode=tuple(sorted(recodes[at] | recoding.attributes.keys())),
+        )
+        for at, (start, stop) in zip(axis.order, axis.spans, strict=True)
+    )
+    regions = cut(template, options.region_bytes)
+    plan = Plan(
+        target=target,
+        template=template,
+        sources=ordered,
+        tasks=group(template, regions, axis.spans, options.workers, options.task_bytes),
+        filled=axis.filled,
+        versions={"frazil": version("frazil"), "icechunk": version("icechunk")},
+    )
+    plan.prove()
+    return plan
+
+
+def _check_all_labels(sources: Sources) -> None:
+    seen: set[str] = set()
+    for file in sources.files:
+        for name, variable in file.variables.items():
+            if variable.digest in sources.labels and variable.digest not in seen:
+                seen.add(variable.digest)
+                check_labels(name, file.url, sources.labels[variable.digest].values())
+
+
+def _axis(sources: Sources, recodes: Sequence[frozenset[str]], options: Options) -> Axis:
+    """Where each file lies along the append dimension."""
+    dim, files = sources.append_dim, sources.files
+    if dim is None:
+        return Axis(np.array([]), (0,), ((0, 0),))
+    label = files[0].variables.get(dim)
+    if label is None:
+        return _unlabelled(dim, files, options.accept)
+    found = [
+        FileLabels(
+            file.url, _labels_in(dim, label, file.variables[dim], sources.labels, recode_them=dim in own)
+        )
+        for file, own in zip(files, recodes, strict=True)
+    ]
+    empty = next((file.url for file in found if not len(file.values)), None)
+    if empty is not None:
+        raise LabelError(f"{empty} has no labels along {dim!r}; leave it out")
+    return join(dim, found, label.attributes, options.gaps)
+
+
+def _labels_in(
+    dim: str,
+    ours: VariableMetadata,
+    theirs: VariableMetadata,
+    labels: Mapping[str, Labels],
+    *,
+    recode_them: bool,
+) -> Values:
+    assert theirs.digest is not None
+    values = labels[theirs.digest].values()
+    if not recode_them:
+        return values
+    return recode(dim, xr.Variable((dim,), values, theirs.attributes), ours.attributes, ours.dtype)
+
+
+def _unlabelled(dim: str, files: Sequence[FileMetadata], accept: frozenset[Accept]) -> Axis:
+    if len(files) > 1 and "order" not in accept:
+        raise LabelError(
+            f"{dim!r} has no coordinate in {files[0].url}, so nothing says where each file belongs. --accept order "
+            "takes the files in the order in which they were named."
+        )
+    edges = np.cumsum([0, *(file.sizes[dim] for file in files)])
+    spans = tuple((int(start), int(stop)) for start, stop in zip(edges, edges[1:], strict=False))
+    return Axis(np.arange(spans[-1][1]), tuple(range(len(files))), spans)
+
+
+def _template_labels(sources: Sources, axis: Axis) -> dict[str, Labels]:
+    found = {}
+    for name, variable in sources.files[0].variables.items():
+        if variable.dims == (name,) and variable.digest is not None:
+            joined = name == sources.append_dim
+            found[name] = Labels.of(axis.values) if joined else sources.labels[variable.digest]
+    return found
+
+
+def _recoding(files: Sequence[FileMetadata], recodes: Sequence[frozenset[str]]) -> Recoding:
+    """What the target must store in another way than the first file does.
+
+    Where scale or offset differ between files, no packing holds the values of all, so they are
+    stored unpacked. Strings of fixed length get the length of the longest.
+    """
+    first = files[0]
+    dtypes: dict[str, str] = {}
+    attributes: dict[str, Attributes] = {}
+    for name in frozenset[str]().union(*recodes):
+        variables = [file.variables[name] for file in files]
+        scales = {
+            str([one.attributes.get(key) for key in ("scale_factor", "add_offset")]) for one in variables
+        }
+        if len(scales) > 1:
+            kinds = [np.dtype(one.decoded or one.dtype) for one in variables]
+            dtypes[name] = np.result_type(*kinds, np.float32).newbyteorder("<").str
+            attributes[name] = {k: v for k, v in first.variables[name].attributes.items() if k not in PACKING}
+    for name, variable in first.variables.items():
+        if variable.dtype.startswith("|S"):
+            longest = max(np.dtype(file.variables[name].dtype).itemsize for file in files)
+            dtypes.setdefault(name, f"|S{longest}")
+    return Recoding(dtypes, attributes)
+
+
+def _check_fill(template: DatasetTemplate) -> None:
+    """Refuse to leave a place empty in an array where emptiness would read as a value."""
+    for array in template.arrays.values():
+        if (
+            array.role == "data"
+            and template.append_dim in array.dims
+            and not has_fill(array.dtype, array.attributes)
+        ):
+            raise InvalidInputError(
+                f"{array.name!r} ({array.dtype}) has no fill value, so what is missing from it would read as zeros. "
+                "Leave it out (--variables), or use --gaps keep."
+            )

@@ -1,0 +1,115 @@
+"""Scanning: the metadata of every source file, read by functions where there are many."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from frazil.execution.executor import Executor
+from frazil.planning.compare import check_readable, infer_append_dim, nearest, select
+from frazil.report import Listener, Progress
+from frazil_functions.errors import InvalidInputError, ReceiptError
+from frazil_functions.handler import scan as scan_call
+from frazil_functions.scanning import FileMetadata, Labels, Scan, ScanTask, load_scan, scan_task
+from frazil_functions.sources import check_engine
+
+FANNED_OUT: Final = 64
+"""From so many files on functions read the metadata; fewer are read sooner than a function starts."""
+
+FILES_PER_TASK: Final = 256
+"""The most files that one function is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What the files say of themselves.
+
+    Attributes
+    ----------
+    files
+        In the order in which they were named, with the wanted variables alone.
+    labels
+        The labels that digests name.
+    append_dim
+        The dimension that the files follow each other on.
+    """
+
+    files: tuple[FileMetadata, ...]
+    labels: dict[str, Labels]
+    append_dim: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of the sources.
+
+    Attributes
+    ----------
+    engine
+        The Xarray engine; None to tell by each file's first bytes.
+    append_dim
+        The dimension that the files follow each other on; None to infer it.
+    variables
+        Which to write; None for all of them.
+    """
+
+    engine: str | None = None
+    append_dim: str | None = None
+    variables: tuple[str, ...] | None = None
+
+
+def scan_sources(urls: Sequence[str], wanted: Wanted, executor: Executor, listener: Listener) -> Sources:
+    """Read the metadata of all files.
+
+    The first and the last file are read at once, for they tell the append dimension and most
+    mistakes; functions read the rest if there are many.
+
+    Raises
+    ------
+    InvalidInputError
+        If a file cannot be read, or the append dimension cannot be told.
+    """
+    if wanted.engine is not None:
+        check_engine(wanted.engine)
+    ends = (urls[0], urls[-1]) if len(urls) > 1 else (urls[0],)
+    peek = scan_task(ScanTask(ends, wanted.engine, None, digests=False))
+    check_readable(peek.files)
+    chosen = select(peek.files, wanted.variables)
+    append_dim = wanted.append_dim or infer_append_dim(chosen, peek.labels)
+    if append_dim is not None and append_dim not in chosen[0].sizes:
+        raise InvalidInputError(
+            f"{chosen[0].url} has no dimension {append_dim!r}; {nearest(append_dim, chosen[0].sizes)}"
+        )
+    scan = _scan_all(urls, wanted.engine, append_dim, executor, listener)
+    check_readable(scan.files)
+    return Sources(select(scan.files, wanted.variables), scan.labels, append_dim)
+
+
+def _scan_all(
+    urls: Sequence[str], engine: str | None, append_dim: str | None, executor: Executor, listener: Listener
+) -> Scan:
+    listener(Progress("scan", 0, len(urls)))
+    if len(urls) < FANNED_OUT:
+        scan = scan_task(ScanTask(tuple(urls), engine, append_dim, digests=True))
+        listener(Progress("scan", len(urls), len(urls)))
+        return scan
+    per = max(1, min(FILES_PER_TASK, -(-len(urls) // executor.workers)))
+    tasks = [
+        ScanTask(tuple(urls[at : at + per]), engine, append_dim, digests=True)
+        for at in range(0, len(urls), per)
+    ]
+    parts: dict[int, Scan] = {}
+    done = 0
+    for outcome in executor.map(scan_call, tasks):
+        if outcome.error is not None:
+            raise outcome.error
+        assert outcome.value is not None
+        part = load_scan(outcome.value)
+        if tuple(file.url for file in part.files) != tasks[outcome.index].urls:
+            raise ReceiptError("a function returned the metadata of other files than it was asked for")
+        parts[outcome.index] = part
+        done += len(part.files)
+        listener(Progress("scan", done, len(urls)))
+    return Scan(
+        tuple(file for at in range(len(tasks)) for file in parts[at].files),
+        {digest: labels for part in parts.values() for digest, labels in part.labels.items()},
+    )

@@ -1,0 +1,77 @@
+"""What a run tells while it goes on, and what it says in the end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+type Stage = Literal["scan", "plan", "template", "write", "verify", "publish", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a job is.
+
+    Attributes
+    ----------
+    stage
+        The step of the job.
+    done, total
+        Of files while scanning, of regions later.
+    done_bytes, total_bytes
+        Of the values of these regions, before compression.
+    """
+
+    stage: Stage
+    done: int = 0
+    total: int = 0
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+
+type Listener = Callable[[Progress], None]
+"""Told of every step; what it raises ends the job."""
+
+
+def silent(_: Progress) -> None:
+    """Listen to nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run did.
+
+    Attributes
+    ----------
+    run_id, plan_hash
+        The run and its plan.
+    snapshot_id
+        The published snapshot.
+    branch, group
+        Where it was published.
+    regions, tasks
+        How many there were.
+    bytes
+        The size of the values written, before compression.
+    seconds
+        From the start of the run to its end.
+    verified
+        How many regions were read back and compared.
+    peak_memory_bytes
+        The largest resident size of any function.
+    read_seconds, write_seconds
+        Spent in functions reading, and encoding and writing, added up.
+    """
+
+    run_id: str
+    plan_hash: str
+    snapshot_id: str
+    branch: str
+    group: str
+    regions: int
+    tasks: int
+    bytes: int
+    seconds: float
+    verified: int
+    peak_memory_bytes: int
+    read_seconds: float
+    write_seconds: float

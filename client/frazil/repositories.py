@@ -1,0 +1,231 @@
+"""Repositories: opening and creating them, naming where they are, and taking their lock."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import filelock
+import icechunk
+
+from frazil.settings import environment
+from frazil_functions.errors import BackendError, InvalidInputError
+
+_LOCK_SECONDS: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a repository is, without any secret.
+
+    Attributes
+    ----------
+    url
+        An absolute local path, or an s3://, gs:// or az:// URL.
+    region, endpoint_url
+        Of S3 storage; None for what the environment says.
+    """
+
+    url: str
+    region: str | None = None
+    endpoint_url: str | None = None
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def path(self) -> Path | None:
+        """The directory of a local repository."""
+        return None if "://" in self.url else Path(self.url)
+
+
+def locate(where: "str | Path | Location") -> Location:
+    """The location that a path or URL names.
+
+    Raises
+    ------
+    InvalidInputError
+        If the URL is of a kind that no storage goes by.
+    """
+    if isinstance(where, Location):
+        return where
+    text = str(where)
+    scheme = urlsplit(text).scheme if "://" in text else ""
+    if scheme == "file":
+        return Location(str(Path(urlsplit(text).path).absolute()))
+    if scheme in {"s3", "gs", "az"}:
+        parts = urlsplit(text)
+        if not parts.netloc or not parts.path.strip("/"):
+            raise InvalidInputError(f"{text} names no place in a bucket; use {scheme}://BUCKET/PREFIX")
+        env = environment()
+        return Location(text.rstrip("/"), *((env.region, env.endpoint_url) if scheme == "s3" else ()))
+    if scheme:
+        raise InvalidInputError(
+            f"{text}: no storage goes by {scheme}://; use a local path, s3://, gs:// or az://"
+        )
+    return Location(str(Path(text).expanduser().absolute()))
+
+
+def location_of(repo: icechunk.Repository) -> Location | None:
+    """Where an open repository is; None for storage that cannot be named by a path or URL.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is in memory, where no function can reach it.
+    """
+    lines = (line.strip().partition(": ") for line in str(repo.storage).splitlines())
+    said = {name: value for name, _, value in lines if value}
+    kind = said.get("type", "")
+    if "memory" in kind:
+        raise InvalidInputError(
+            "the repository is in memory, and functions are processes of their own that cannot reach it; "
+            "use a local directory"
+        )
+    if kind == "local filesystem":
+        return Location(said["path"])
+    if kind.startswith("S3"):
+        url = "s3://" + "/".join(part for part in (said.get("bucket"), said.get("prefix")) if part)
+        return Location(url, said.get("region"), said.get("endpoint_url"))
+    return None
+
+
+def storage_of(location: Location) -> icechunk.Storage:
+    """Icechunk's storage for a location, with the credentials of the environment."""
+    path = location.path
+    if path is not None:
+        return icechunk.local_filesystem_storage(str(path))
+    parts = urlsplit(location.url)
+    prefix = parts.path.strip("/")
+    if parts.scheme == "gs":
+        return icechunk.gcs_storage(bucket=parts.netloc, prefix=prefix, from_env=True)
+    if parts.scheme == "az":
+        account, _, container = parts.netloc.partition(".")
+        return icechunk.azure_storage(account=account, container=container, prefix=prefix, from_env=True)
+    endpoint = location.endpoint_url
+    return icechunk.s3_storage(
+        bucket=parts.netloc,
+        prefix=prefix,
+        region=location.region,
+        endpoint_url=endpoint,
+        allow_http=bool(endpoint and endpoint.startswith("http://")),
+        force_path_style=endpoint is not None,
+        from_env=True,
+    )
+
+
+def check_target(location: Location) -> bool:
+    """Whether a repository exists at a location; refuse one that could not be created or written.
+
+    Raises
+    ------
+    InvalidInputError
+        If a local directory holds something else, or cannot be written.
+    BackendError
+        If the storage cannot be reached.
+    """
+    path = location.path
+    if path is not None:
+        _check_directory(path)
+        if not path.exists() or not any(path.iterdir()):
+            return False
+    try:
+        exists = icechunk.Repository.exists(storage_of(location))
+    except icechunk.IcechunkError as error:
+        raise BackendError(f"{location} cannot be reached: {_first_line(error)}") from error
+    if path is not None and not exists:
+        raise InvalidInputError(
+            f"{location} is a directory that holds something other than an Icechunk repository; name another"
+        )
+    return exists
+
+
+def _check_directory(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise InvalidInputError(f"{path} is a file, and a repository is a directory; name another")
+    nearest = path
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise InvalidInputError(f"{path} lies below {nearest}, which is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InvalidInputError(
+            f"{nearest} cannot be written; choose another target or change its permissions"
+        )
+
+
+def open_repository(where: "str | Path | Location", *, create: bool = True) -> icechunk.Repository:
+    """Open an Icechunk repository, and create it if there is none.
+
+    Credentials come from the environment, as the cloud's own tools take them; none is kept.
+
+    Parameters
+    ----------
+    where
+        A local path, or an s3://, gs:// or az:// URL.
+    create
+        Whether to create a repository where there is none.
+
+    Returns
+    -------
+    icechunk.Repository
+        Icechunk's own object.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is something else, or nothing and `create` is off.
+    BackendError
+        If the storage cannot be reached.
+
+    Examples
+    --------
+    >>> repo = open_repository("archive.icechunk")
+    >>> sorted(repo.list_branches())
+    ['main']
+    """
+    location = locate(where)
+    exists = check_target(location)
+    if not exists and not create:
+        raise InvalidInputError(f"there is no repository at {location}")
+    try:
+        if exists:
+            return icechunk.Repository.open(storage_of(location))
+        with exclusive(location):
+            return icechunk.Repository.create(storage_of(location))
+    except icechunk.IcechunkError as error:
+        raise BackendError(f"{location} cannot be opened: {_first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def exclusive(location: Location | None) -> Iterator[None]:
+    """Hold a local repository's lock; object storage needs none.
+
+    A local file system has no atomic replacement of a file on condition, so two commits at once
+    can lose one of them. The lock file stands beside the repository.
+
+    Raises
+    ------
+    BackendError
+        If somebody else holds the lock for two minutes.
+    """
+    path = location.path if location is not None else None
+    if path is None:
+        yield
+        return
+    place = path.with_name(path.name + ".frazil")
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(place / "lock", timeout=_LOCK_SECONDS):
+            yield
+    except filelock.Timeout as error:
+        raise BackendError(
+            f"another process has held {place / 'lock'} for {_LOCK_SECONDS:.0f} s; wait for it, or end it"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

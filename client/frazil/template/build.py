@@ -1,0 +1,166 @@
+"""Building the template from what the files say of themselves; no data is read and none is made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from frazil.template.chunking import (
+    ChunkChoice,
+    check_choice,
+    chunk_shape,
+    itemsize_of,
+    label_chunk,
+    shard_shape,
+)
+from frazil_functions.encoding import Attributes
+from frazil_functions.grids import WriteGrid
+from frazil_functions.scanning import FileMetadata, Labels, coordinate_names
+
+type Role = Literal["labels", "static", "data"]
+"""`labels`: a dimension's coordinate, known from the scan. `static`: does not have the append
+dimension; read once, when the run begins. `data`: written by functions, region by region."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayTemplate:
+    """One array of the template.
+
+    Attributes
+    ----------
+    name, dims, shape, dtype
+        As in Zarr; the type is NumPy's in little-endian order, or "string".
+    chunks, shards
+        The shapes of a chunk and of a shard; no shards if None.
+    attributes
+        As the files have them; `frazil_functions.encoding.stored_attributes` stores them.
+    role
+        Who writes the values.
+    digest
+        Of the values, where they are known from the scan.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    attributes: Attributes
+    role: Role
+    digest: str | None = None
+
+    @property
+    def grid(self) -> WriteGrid:
+        """The array cut into write units."""
+        return WriteGrid(self.name, self.dims, self.shape, self.shards or self.chunks)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the values in bytes, before compression."""
+        return int(np.prod(self.shape, dtype=np.int64)) * itemsize_of(self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetTemplate:
+    """The target group as it will be.
+
+    Attributes
+    ----------
+    sizes
+        The length of every dimension.
+    append_dim
+        The dimension that the sources follow each other on.
+    attributes
+        The group's.
+    arrays
+        By name, in the files' order.
+    labels
+        The values of the arrays whose role is `labels`, by name.
+    """
+
+    sizes: dict[str, int]
+    append_dim: str | None
+    attributes: Attributes
+    arrays: dict[str, ArrayTemplate]
+    labels: dict[str, Labels]
+
+
+@dataclass(frozen=True, slots=True)
+class Recoding:
+    """What cannot be copied as it is: types and attributes that the target has instead."""
+
+    dtypes: Mapping[str, str]
+    attributes: Mapping[str, Attributes]
+
+
+def build(
+    first: FileMetadata,
+    labels: Mapping[str, Labels],
+    append_dim: str | None,
+    choice: ChunkChoice,
+    recoding: Recoding,
+) -> DatasetTemplate:
+    """The template for files that are like `first` in all but their labels on the append dimension.
+
+    Parameters
+    ----------
+    first
+        The file that gives dimensions, types and attributes.
+    labels
+        The labels of every dimension that has some, by dimension.
+    append_dim
+        The dimension that the files follow each other on.
+    choice
+        Chunks and shards.
+    recoding
+        What the target stores in another way than the first file does.
+
+    Raises
+    ------
+    InvalidInputError
+        If chunks or shards do not fit.
+    """
+    sizes = first.sizes | {dim: len(found.values()) for dim, found in labels.items()}
+    used = {dim for variable in first.variables.values() for dim in variable.dims}
+    sizes = {dim: size for dim, size in sizes.items() if dim in used}
+    check_choice(choice, sizes)
+    coordinates = coordinate_names({name: variable.attributes for name, variable in first.variables.items()})
+    arrays = {}
+    for name, variable in first.variables.items():
+        dtype = recoding.dtypes.get(name, variable.dtype)
+        shape = tuple(sizes[dim] for dim in variable.dims)
+        role = _role(name, variable.dims, append_dim, variable.digest, name in labels)
+        # What a user asks for is meant for data; labels and bounds of 24 elements would be a request each.
+        chosen = choice if role == "data" and name not in coordinates else ChunkChoice({}, {})
+        chunks = chunk_shape(variable.dims, shape, itemsize_of(dtype), chosen.chunks, append_dim)
+        if role == "labels" and name == append_dim:
+            chunks = (label_chunk(shape[0]),)
+        arrays[name] = ArrayTemplate(
+            name=name,
+            dims=variable.dims,
+            shape=shape,
+            dtype=dtype,
+            chunks=chunks,
+            shards=shard_shape(name, variable.dims, shape, chunks, chosen.shards),
+            attributes=recoding.attributes.get(name, variable.attributes),
+            role=role,
+            digest=labels[name].digest if role == "labels" else variable.digest,
+        )
+    return DatasetTemplate(sizes, append_dim, first.attributes, arrays, dict(labels))
+
+
+def _role(
+    name: str,
+    dims: tuple[str, ...],
+    append_dim: str | None,
+    digest: str | None,
+    labelled: bool,  # noqa: FBT001
+) -> Role:
+    if dims == (name,) and labelled:
+        return "labels"
+    # A digest was taken of what is small enough to be read once by the client.
+    if append_dim not in dims and digest is not None:
+        return "static"
+    return "data"

@@ -1,0 +1,135 @@
+"""How arrays are cut: what the user asked for, and a sound default for the rest."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from frazil_functions.errors import InvalidInputError
+
+TARGET_BYTES: Final = 16 << 20
+"""The size that a chunk is given where nobody chose one: large enough that a request's delay does
+not dominate, small enough that a reader who wants little does not fetch much (Zarr's performance
+guide advises at least 1 MB)."""
+
+LABEL_CHUNK: Final = (1024, 131072)
+"""The bounds of a label array's chunk, in elements: appends extend it, readers fetch it whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkChoice:
+    """What a user asked for.
+
+    Attributes
+    ----------
+    chunks
+        Length along a dimension; -1 for all of it.
+    shards
+        Length of a shard along a dimension, a multiple of the chunk's; empty for no shards.
+    """
+
+    chunks: Mapping[str, int]
+    shards: Mapping[str, int]
+
+
+def check_choice(choice: ChunkChoice, sizes: Mapping[str, int]) -> None:
+    """Refuse chunks and shards that do not fit the dimensions.
+
+    Raises
+    ------
+    InvalidInputError
+        Naming the dimension, the length and the cure.
+    """
+    for what, lengths in (("chunks", choice.chunks), ("shards", choice.shards)):
+        for dim, length in lengths.items():
+            if dim not in sizes:
+                raise InvalidInputError(
+                    f"{what} name the dimension {dim!r}, and there are {', '.join(map(repr, sizes)) or 'none'}"
+                )
+            if length == -1:
+                continue
+            if length < 1:
+                raise InvalidInputError(
+                    f"{what} of {length} along {dim!r} are impossible; use at least 1, or -1 for all of it"
+                )
+            if what == "chunks" and length > sizes[dim]:
+                raise InvalidInputError(
+                    f"chunks of {length} along {dim!r} do not fit: it has {sizes[dim]}. Use at most that, or -1."
+                )
+
+
+def chunk_shape(
+    dims: tuple[str, ...],
+    shape: tuple[int, ...],
+    itemsize: int,
+    chunks: Mapping[str, int],
+    append_dim: str | None,
+) -> tuple[int, ...]:
+    """The chunks of one array.
+
+    What the user chose stands. Of the rest, all but the append dimension are kept whole and
+    halved, the longest first, while a chunk is larger than `TARGET_BYTES`; along the append
+    dimension as much is taken as fits.
+    """
+    length = {
+        dim: max(1, size) if chunks[dim] == -1 else chunks[dim]
+        for dim, size in zip(dims, shape, strict=True)
+        if dim in chunks
+    }
+    free = {dim: max(1, size) for dim, size in zip(dims, shape, strict=True) if dim not in chunks}
+    most = free.pop(append_dim, None) if append_dim is not None else None
+    if most is not None and append_dim is not None:
+        length[append_dim] = 1
+    while free and _nbytes(itemsize, free, length) > TARGET_BYTES and max(free.values()) > 1:
+        longest = max(free, key=lambda dim: free[dim])
+        free[longest] = -(-free[longest] // 2)
+    if most is not None and append_dim is not None:
+        length[append_dim] = max(1, min(most, TARGET_BYTES // _nbytes(itemsize, free, length)))
+    return tuple((free | length)[dim] for dim in dims)
+
+
+def _nbytes(itemsize: int, *lengths: Mapping[str, int]) -> int:
+    return itemsize * math.prod(length for group in lengths for length in group.values())
+
+
+def shard_shape(
+    name: str,
+    dims: tuple[str, ...],
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    shards: Mapping[str, int],
+) -> tuple[int, ...] | None:
+    """The shards of one array: whole chunks, one along dimensions that were not named.
+
+    Raises
+    ------
+    InvalidInputError
+        If a shard is not made of whole chunks.
+    """
+    if not set(dims) & shards.keys():
+        return None
+    found = []
+    for dim, size, chunk in zip(dims, shape, chunks, strict=True):
+        length = shards.get(dim, chunk)
+        if length == -1:
+            length = -(-size // chunk) * chunk
+        if length % chunk:
+            raise InvalidInputError(
+                f"shards of {length} along {dim!r} are not made of whole chunks of {chunk} ({name!r}); "
+                f"use {max(1, length // chunk) * chunk}"
+            )
+        found.append(length)
+    return tuple(found)
+
+
+def label_chunk(length: int) -> int:
+    """The chunk of a label array along the append dimension: room for appends, one read for all."""
+    low, high = LABEL_CHUNK
+    return max(low, min(length, high))
+
+
+def itemsize_of(dtype: str) -> int:
+    """Bytes of one element; strings of any length count as 16."""
+    return 16 if dtype == "string" else np.dtype(dtype).itemsize

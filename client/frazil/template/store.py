@@ -1,0 +1,89 @@
+"""Writing the template into a session: metadata of every array, and values of what is written once.
+
+Arrays are made through Zarr itself, so that the time it takes does not grow with their chunks.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import icechunk
+import zarr
+import zarr.errors
+
+from frazil.template.build import ArrayTemplate, DatasetTemplate
+from frazil_functions.encoding import STRING, Values, fill_of, stored_attributes
+from frazil_functions.errors import ExistingGroupError, SourceError
+from frazil_functions.scanning import Labels
+from frazil_functions.sources import open_raw, read_raw
+from frazil_functions.tasks import FileSource
+
+
+def check_absent(repo: icechunk.Repository, snapshot: str, group: str) -> None:
+    """Refuse a group that exists.
+
+    Raises
+    ------
+    ExistingGroupError
+        If there is an array or a group at that path.
+    """
+    store = repo.readonly_session(snapshot_id=snapshot).store
+    try:
+        zarr.open(store, path=group, mode="r")
+    except (FileNotFoundError, zarr.errors.NodeNotFoundError):
+        return
+    raise ExistingGroupError(
+        f"the group '/{group}' exists in the repository already. Name another one (--group), or another repository."
+    )
+
+
+def write_template(
+    session: icechunk.Session, group: str, template: DatasetTemplate, first: FileSource
+) -> None:
+    """Create the group and its arrays; write labels and what does not have the append dimension.
+
+    Raises
+    ------
+    SourceError
+        If the first file has changed since the plan was made, or cannot be read.
+    """
+    eager = _read_static(template, first)
+    with warnings.catch_warnings():
+        # Strings of fixed length have no specification in Zarr 3 yet; Xarray and Zarr read them all the same.
+        warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
+        root = zarr.open_group(session.store, path=group, mode="a", attributes=dict(template.attributes))
+        for array in template.arrays.values():
+            created = _create(root, array)
+            if array.name in eager and array.nbytes:
+                created[...] = eager[array.name]
+
+
+def _create(root: zarr.Group, array: ArrayTemplate) -> zarr.Array[Any]:
+    fill = fill_of(array.dtype, array.attributes)
+    dtype = "string" if array.dtype == STRING else array.dtype
+    return root.create_array(
+        array.name,
+        shape=array.shape,
+        dtype=dtype,
+        chunks=array.chunks,
+        shards=array.shards,
+        dimension_names=array.dims,
+        attributes=stored_attributes(array.dtype, array.attributes),
+        **({} if fill is None else {"fill_value": fill}),
+    )
+
+
+def _read_static(template: DatasetTemplate, first: FileSource) -> Mapping[str, Values]:
+    eager = {name: labels.values() for name, labels in template.labels.items()}
+    names = [array for array in template.arrays.values() if array.role == "static"]
+    if not names:
+        return eager
+    with open_raw(first.url, first.engine) as dataset:
+        for array in names:
+            values = read_raw(dataset, first.url, array.name, (slice(None),) * len(array.dims))
+            if Labels.of(values).digest != array.digest:
+                raise SourceError(
+                    f"{first.url}: {array.name!r} has changed since the plan was made; plan again"
+                )
+            eager[array.name] = values
+    return eager

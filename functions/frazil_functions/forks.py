@@ -1,0 +1,224 @@
+"""A fork to bytes and back, without executing what the bytes say.
+
+Icechunk pickles a fork as one object whose state is a MessagePack array: the repository's
+configuration and storage, the base snapshot, and the changes made. Unpickling can run
+anything, so bytes from elsewhere are never unpickled as they are: the state is taken out
+by a loader that constructs nothing, and compared with the fork that the run sent out.
+Whatever is not a reference to a chunk must be equal, byte for byte; so a fork of another
+repository, base or array, one with other credentials, and one that changes metadata are all
+found before Icechunk sees them.
+"""
+
+import io
+import pickle
+from dataclasses import dataclass
+from typing import Final, Never
+
+import msgspec
+from icechunk import ForkSession, IcechunkError
+
+from frazil_functions.errors import BackendError, InvalidInputError, ReceiptError
+
+type ChunkIndex = tuple[int, ...]
+type _Extent = tuple[tuple[int, int], ...]
+
+_ADMITTED: Final = ("icechunk.session", "ForkSession")
+_CHANGES: Final = 8
+"""Where the changes stand in a fork's state, as icechunk 2.3 writes it."""
+_CHUNKS: Final = 4
+"""Where the references to chunks stand in the changes."""
+_COUNT: Final = 5
+"""Where their number stands."""
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_NO_SECRET: Final = ("from_env", "anonymous")
+
+
+class _Captured:
+    """What the loader makes in place of a ForkSession: its state, and nothing else."""
+
+    state: dict[str, object]
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state if isinstance(state, dict) else {}
+
+
+class _StateUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> type[_Captured]:
+        if (module, name) != _ADMITTED:
+            raise ReceiptError(
+                f"the bytes of a fork name {module}.{name}, which no fork contains; they were not loaded. "
+                "Somebody else may be writing where the results of this run's functions lie."
+            )
+        return _Captured
+
+    def persistent_load(self, pid: object) -> Never:
+        raise ReceiptError(f"the bytes of a fork refer to an object outside of them ({pid!r}); not loaded")
+
+
+@dataclass(frozen=True, slots=True)
+class ForkState:
+    """A fork's state, taken apart but not interpreted.
+
+    Attributes
+    ----------
+    session
+        The state as Icechunk wrote it.
+    frame
+        Everything in it but the references to chunks.
+    chunks
+        The references to chunks: `{(node id, extent): {chunk index: reference}}` in MessagePack.
+    """
+
+    session: bytes
+    frame: tuple[bytes, ...]
+    chunks: bytes
+
+    def session_object(self) -> ForkSession:
+        """The fork itself. Only for a state that was made here, or that was admitted.
+
+        Raises
+        ------
+        ReceiptError
+            If Icechunk cannot read it.
+        """
+        fork = ForkSession.__new__(ForkSession)
+        try:
+            fork.__setstate__({"_session": self.session})
+        except (ValueError, IcechunkError) as error:
+            raise ReceiptError(f"icechunk cannot read a fork: {error}") from error
+        return fork
+
+    def written(self) -> dict[bytes, list[ChunkIndex]]:
+        """The chunk indices that the fork wrote or deleted, by the array's node id.
+
+        Raises
+        ------
+        ReceiptError
+            If the references are not laid out as Icechunk lays them out.
+        """
+        try:
+            nodes = msgspec.msgpack.decode(
+                self.chunks, type=dict[tuple[bytes, _Extent], dict[ChunkIndex, msgspec.Raw]]
+            )
+        except msgspec.MsgspecError as error:
+            raise ReceiptError(f"the chunk references of a fork cannot be read: {error}") from error
+        written: dict[bytes, list[ChunkIndex]] = {}
+        for (node, _), indices in nodes.items():
+            written.setdefault(node, []).extend(indices)
+        return written
+
+
+def dump_fork(fork: ForkSession) -> bytes:
+    """The fork's pickle."""
+    return pickle.dumps(fork, protocol=5)
+
+
+def read_fork(data: bytes) -> ForkState:
+    """The state in the bytes that `dump_fork` made; constructs nothing and runs nothing.
+
+    Raises
+    ------
+    ReceiptError
+        If the bytes are not a fork's pickle, name anything else, or are damaged.
+    """
+    try:
+        captured = _StateUnpickler(io.BytesIO(data)).load()
+        session = captured.state["_session"]
+        frame = msgspec.msgpack.decode(session, type=list[msgspec.Raw])
+        changes = msgspec.msgpack.decode(frame[_CHANGES], type=dict[str, list[msgspec.Raw]])
+        (kind, parts), *more = changes.items()
+        chunks = bytes(parts[_CHUNKS])
+    except (
+        pickle.UnpicklingError,
+        msgspec.MsgspecError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        IndexError,
+        MemoryError,
+        OverflowError,
+    ) as error:  # what the loaders raise for bytes that are truncated or garbled
+        raise ReceiptError(
+            f"the bytes of a fork cannot be read ({type(error).__name__}: {error}): they are damaged, or another "
+            "version of icechunk wrote them"
+        ) from error
+    if more or not isinstance(session, bytes):
+        raise ReceiptError("the bytes of a fork do not have the layout that icechunk 2.3 writes")
+    rest = [bytes(part) for at, part in enumerate(frame) if at != _CHANGES]
+    rest += [kind.encode(), *(bytes(part) for at, part in enumerate(parts) if at not in (_CHUNKS, _COUNT))]
+    return ForkState(session, tuple(rest), chunks)
+
+
+def load_fork(data: bytes) -> ForkSession:
+    """The fork in the bytes that `dump_fork` made; nothing but a ForkSession can come out.
+
+    Raises
+    ------
+    ReceiptError
+        If the bytes are not a fork's.
+    """
+    return read_fork(data).session_object()
+
+
+def check_no_secret(state: ForkState) -> None:
+    """Refuse a fork that carries credentials: it travels to functions and into storage.
+
+    Raises
+    ------
+    InvalidInputError
+        If the repository was opened with keys or tokens of its own.
+    """
+    for part in state.frame:
+        for kind in _credentials(msgspec.msgpack.decode(part) if part[:1] >= b"\x80" else None):
+            if kind not in _NO_SECRET:
+                raise InvalidInputError(
+                    f"the repository was opened with {kind} credentials, which would travel in plain text with "
+                    "every task. Open it with `from_env=True` (as frazil.open_repository does), or with "
+                    "`get_credentials=` and scatter_initial_credentials=False."
+                )
+
+
+def _credentials(value: object) -> list[str]:
+    """What kinds of credentials stand anywhere in a value: "from_env", "static", ..."""
+    if isinstance(value, dict):
+        found = [_kind(item) for key, item in value.items() if key == "credentials" and item is not None]
+        return found + [
+            kind for key, item in value.items() if key != "credentials" for kind in _credentials(item)
+        ]
+    if isinstance(value, list):
+        return [kind for item in value for kind in _credentials(item)]
+    return []
+
+
+def _kind(credentials: object) -> str:
+    if isinstance(credentials, dict):
+        # A function that fetches credentials is itself no secret; what it fetched once is.
+        return "from_env" if credentials.get("initial", True) is None else "scattered"
+    if isinstance(credentials, list) and credentials:
+        return str(credentials[0]).lower()
+    return str(credentials).lower()
+
+
+def node_id(name: str) -> bytes:
+    """The eight bytes of an Icechunk node id, which Icechunk shows in Crockford's base 32."""
+    bits = 0
+    for letter in name:
+        bits = bits << 5 | _CROCKFORD.index(letter)
+    return (bits >> (5 * len(name) - 64)).to_bytes(8)
+
+
+def require_layout(state: ForkState) -> None:
+    """Refuse an Icechunk whose forks are laid out in another way than this module reads.
+
+    Raises
+    ------
+    BackendError
+        If a clean fork of the installed version does not look like one.
+    """
+    if state.chunks != b"\x80" or b"Edit" not in state.frame:
+        raise BackendError(
+            "the installed version of icechunk lays out forks in a way that this version of frazil does not know; "
+            "install the version of icechunk that frazil asks for"
+        )

@@ -1,0 +1,24 @@
+"""Entry points: what a backend calls by name, one for each kind of task.
+
+What goes back is bytes: the client reads them as data and constructs nothing else from them.
+"""
+
+from frazil_functions.scanning import ScanTask, dump_scan, scan_task
+from frazil_functions.tasks import WriteTask, dump_receipts
+from frazil_functions.verifying import VerifyTask, dump_checks, verify_task
+from frazil_functions.writing import write_task
+
+
+def scan(task: ScanTask) -> bytes:
+    """Read the metadata of the task's files."""
+    return dump_scan(scan_task(task))
+
+
+def write(task: WriteTask) -> bytes:
+    """Write the task's regions; return its receipts."""
+    return dump_receipts(write_task(task))
+
+
+def verify(task: VerifyTask) -> bytes:
+    """Read the task's regions back; return their checksums."""
+    return dump_checks(verify_task(task))

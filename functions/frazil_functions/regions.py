@@ -1,0 +1,60 @@
+"""Regions: named half-open index ranges of one array."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Half-open index ranges of one array, one for each of its dimensions, in their order.
+
+    Attributes
+    ----------
+    array
+        The array's name within its group.
+    ranges
+        `(dimension, start, stop)` for every dimension; empty for a scalar.
+
+    Examples
+    --------
+    >>> region = Region("tas", (("time", 24, 48), ("lat", 0, 37)))
+    >>> str(region), region.shape, region.span("time")
+    ('tas[time 24:48, lat 0:37]', (24, 37), (24, 48))
+    """
+
+    array: str
+    ranges: tuple[tuple[str, int, int], ...]
+
+    def __post_init__(self) -> None:
+        for dim, start, stop in self.ranges:
+            if not 0 <= start < stop:
+                raise ValueError(
+                    f"the range {start}:{stop} on dimension {dim!r} of {self.array!r} is empty or negative"
+                )
+
+    def __str__(self) -> str:
+        return f"{self.array}[{', '.join(f'{dim} {start}:{stop}' for dim, start, stop in self.ranges)}]"
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """The dimensions' names, in the array's order."""
+        return tuple(dim for dim, _, _ in self.ranges)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each range."""
+        return tuple(stop - start for _, start, stop in self.ranges)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The ranges as slices, for indexing an array."""
+        return tuple(slice(start, stop) for _, start, stop in self.ranges)
+
+    def span(self, dim: str) -> tuple[int, int] | None:
+        """`(start, stop)` on one dimension, or None if the array does not have it."""
+        return next(((start, stop) for name, start, stop in self.ranges if name == dim), None)

@@ -1,0 +1,258 @@
+"""scan_task: read what files hold besides their data: dimensions, variables, attributes, labels.
+
+Labels (the coordinates of dimensions) come back whole, once for all files that share them. Other
+variables that stand outside of the append dimension come back as digests, so that files can be
+compared without carrying them around.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import numpy as np
+import xarray as xr
+
+from frazil_functions.encoding import (
+    STRING,
+    Attributes,
+    Values,
+    json_attributes,
+    native_attributes,
+)
+from frazil_functions.errors import ReceiptError, SourceError
+from frazil_functions.sources import fingerprint, guess_engine, open_raw, read_raw
+
+UNSUPPORTED: Final = "unsupported "
+"""What stands before the name of a type that Zarr does not have."""
+
+DIGEST_BYTES: Final = 64 << 20
+"""The largest variable beside the coordinates that is compared between files, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanTask:
+    """Files whose metadata one function reads.
+
+    Attributes
+    ----------
+    urls
+        Where they are.
+    engine
+        The Xarray engine for all of them; None to tell by the first bytes of each.
+    append_dim
+        The dimension that they follow each other on, once it is known.
+    digests
+        Whether to read and digest the variables that stand outside of it.
+    """
+
+    urls: tuple[str, ...]
+    engine: str | None
+    append_dim: str | None
+    digests: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Values of one coordinate, as data.
+
+    Attributes
+    ----------
+    dtype
+        A NumPy type in little-endian order ("<f8", "<U12").
+    shape
+        One length for each dimension.
+    data
+        The elements in C order.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+    @classmethod
+    def of(cls, values: Values) -> "Labels":
+        """The values as data; strings at the length of the longest."""
+        if values.dtype.kind in "OT":
+            values = values.astype(str)
+        little = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
+        return cls(little.dtype.str, values.shape, little.tobytes())
+
+    def values(self) -> Values:
+        """The values again, an array of `shape` and `dtype`."""
+        return np.frombuffer(self.data, self.dtype).reshape(self.shape)
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal types, shapes and elements."""
+        return hashlib.sha256(f"{self.dtype}{self.shape}".encode() + self.data).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class VariableMetadata:
+    """What a file says of one variable.
+
+    Attributes
+    ----------
+    dims, shape
+        Names and lengths of its dimensions.
+    dtype
+        A NumPy type in little-endian order, or "string".
+    attributes
+        As stored in the file, nothing decoded.
+    digest
+        Of its values: those of a dimension's labels always, others if the task asked for them.
+    decoded
+        The type that a packed variable has when it is unpacked; None if it is not packed.
+    """
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    attributes: Attributes
+    digest: str | None
+    decoded: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileMetadata:
+    """What a file holds besides its data; `error` alone if it cannot be read."""
+
+    url: str
+    engine: str = ""
+    fingerprint: str = ""
+    sizes: dict[str, int] = field(default_factory=dict)
+    attributes: Attributes = field(default_factory=dict)
+    variables: dict[str, VariableMetadata] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a scan found.
+
+    Attributes
+    ----------
+    files
+        One for each URL, in the task's order.
+    labels
+        The labels that the files' digests name.
+    """
+
+    files: tuple[FileMetadata, ...]
+    labels: dict[str, Labels]
+
+
+def scan_task(task: ScanTask) -> Scan:
+    """Read the metadata of the task's files. A file that cannot be read is an entry, not an error."""
+    labels: dict[str, Labels] = {}
+    files = []
+    for url in task.urls:
+        try:
+            files.append(_scan_file(url, task, labels))
+        except SourceError as error:
+            files.append(FileMetadata(url, error=str(error)))
+    return Scan(tuple(files), labels)
+
+
+def _scan_file(url: str, task: ScanTask, labels: dict[str, Labels]) -> FileMetadata:
+    engine = task.engine or guess_engine(url)
+    mark = fingerprint(url)
+    with open_raw(url, engine) as dataset:
+        return FileMetadata(
+            url=url,
+            engine=engine,
+            fingerprint=mark,
+            sizes={str(dim): length for dim, length in dataset.sizes.items()},
+            attributes=json_attributes(dataset.attrs),
+            variables=dict(_variables(dataset, url, task, labels)),
+        )
+
+
+def _variables(
+    dataset: xr.Dataset, url: str, task: ScanTask, labels: dict[str, Labels]
+) -> Iterator[tuple[str, VariableMetadata]]:
+    coordinates = coordinate_names({str(k): json_attributes(v.attrs) for k, v in dataset.variables.items()})
+    for key, variable in dataset.variables.items():
+        name, dims = str(key), tuple(str(dim) for dim in variable.dims)
+        attributes = native_attributes(variable.dtype, json_attributes(variable.attrs))
+        digest = None
+        whole = (slice(None),) * len(dims)
+        if dims == (name,):
+            found = Labels.of(read_raw(dataset, url, name, whole))
+            digest = found.digest
+            labels[digest] = found
+        elif (
+            task.digests
+            and task.append_dim not in dims
+            and (name in coordinates or variable.nbytes <= DIGEST_BYTES)
+        ):
+            digest = Labels.of(read_raw(dataset, url, name, whole)).digest
+        yield (
+            name,
+            VariableMetadata(
+                dims, variable.shape, stored_dtype(variable), attributes, digest, _decoded_dtype(variable)
+            ),
+        )
+
+
+def coordinate_names(attributes: dict[str, Attributes]) -> frozenset[str]:
+    """Variables that others name as their coordinates or bounds (CF conventions, chapters 5 and 7.1)."""
+    named = (
+        str(own[key]).split()
+        for own in attributes.values()
+        for key in ("coordinates", "bounds", "climatology", "formula_terms")
+        if isinstance(own.get(key), str)
+    )
+    return frozenset(name.rstrip(":") for names in named for name in names) & attributes.keys()
+
+
+def stored_dtype(variable: xr.Variable) -> str:
+    """The type that the target gives a variable: its own in little-endian order, or "string".
+
+    A type that Zarr does not have comes back behind `UNSUPPORTED`; it matters only if the
+    variable is wanted.
+    """
+    kind = variable.dtype.kind
+    if kind in "UT" or (kind == "O" and _is_text(variable)):
+        return STRING
+    if kind in "mM":
+        return "<i8"
+    if kind in "biufcS":
+        return variable.dtype.newbyteorder("<").str
+    return f"{UNSUPPORTED}{variable.dtype}"
+
+
+def _decoded_dtype(variable: xr.Variable) -> str | None:
+    if not {"scale_factor", "add_offset"} & variable.attrs.keys():
+        return None
+    empty = xr.Variable(variable.dims, np.empty((0,) * variable.ndim, variable.dtype), variable.attrs)
+    return xr.conventions.decode_cf_variable("", empty, decode_times=False).dtype.newbyteorder("<").str
+
+
+def _is_text(variable: xr.Variable) -> bool:
+    metadata = variable.dtype.metadata or {}
+    declared = metadata.get("vlen", metadata.get("element_type", variable.encoding.get("dtype")))
+    return declared is str
+
+
+def dump_scan(scan: Scan) -> bytes:
+    """A scan in MessagePack."""
+    return msgspec.msgpack.encode(scan)
+
+
+def load_scan(data: bytes) -> Scan:
+    """What `dump_scan` wrote; data alone.
+
+    Raises
+    ------
+    ReceiptError
+        If the bytes are anything else.
+    """
+    try:
+        return msgspec.msgpack.decode(data, type=Scan)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise ReceiptError(
+            f"what a function returned from reading metadata cannot be read: {error}"
+        ) from error

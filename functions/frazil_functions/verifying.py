@@ -1,0 +1,81 @@
+"""verify_task: read regions back from the repository and compare their checksums."""
+
+from dataclasses import dataclass
+
+import msgspec
+import zarr
+
+from frazil_functions.encoding import checksum, native
+from frazil_functions.errors import ReceiptError
+from frazil_functions.forks import load_fork
+from frazil_functions.tasks import RegionReceipt
+from frazil_functions.writing import open_target
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyTask:
+    """Regions to read back, with the checksums that their receipts give.
+
+    Attributes
+    ----------
+    group
+        The path of the group that was written.
+    fork
+        The bytes of a clean fork of what was committed.
+    regions
+        What to read, and what it should be.
+    """
+
+    group: str
+    fork: bytes
+    regions: tuple[RegionReceipt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionCheck:
+    """One region that was read back, and the checksum of what came."""
+
+    region: RegionReceipt
+    crc32c: int
+
+    @property
+    def equal(self) -> bool:
+        """Whether what was read is what was written."""
+        return self.crc32c == self.region.crc32c
+
+
+def verify_task(task: VerifyTask) -> list[RegionCheck]:
+    """Read every region of the task back.
+
+    Raises
+    ------
+    IcechunkError, ValueError
+        If a chunk is missing from the storage or cannot be decoded.
+    """
+    group = zarr.open_group(load_fork(task.fork).store, path=task.group, mode="r")
+    arrays: dict[str, zarr.Array[zarr.core.metadata.ArrayV3Metadata]] = {}
+    checks = []
+    for written in task.regions:
+        region = written.region
+        array = arrays.setdefault(region.array, open_target(group, region.array))
+        checks.append(RegionCheck(written, checksum(native(array[region.slices]))))
+    return checks
+
+
+def dump_checks(checks: list[RegionCheck]) -> bytes:
+    """Checks in MessagePack."""
+    return msgspec.msgpack.encode(checks)
+
+
+def load_checks(data: bytes) -> list[RegionCheck]:
+    """What `dump_checks` wrote; data alone.
+
+    Raises
+    ------
+    ReceiptError
+        If the bytes are anything else.
+    """
+    try:
+        return msgspec.msgpack.decode(data, type=list[RegionCheck])
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+        raise ReceiptError(f"what a function returned from reading back cannot be read: {error}") from error

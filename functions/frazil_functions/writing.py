@@ -1,0 +1,204 @@
+"""write_task: read, encode, write, and say what was written.
+
+One thread reads ahead while earlier regions are encoded and written, within the number of bytes
+that the task allows. HDF5 reads one thing at a time in a process, so one reader is enough; the
+codecs run on as many threads as there are processors.
+"""
+
+import asyncio
+import os
+import platform
+import resource
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import icechunk
+import zarr
+
+from frazil_functions.encoding import Attributes, Values, checksum, json_attributes, plain_attributes
+from frazil_functions.errors import BackendError
+from frazil_functions.forks import dump_fork, load_fork
+from frazil_functions.grids import WriteGrid
+from frazil_functions.regions import Region
+from frazil_functions.sources import FileSources, Source
+from frazil_functions.tasks import Receipt, RegionReceipt, WriteTask
+
+_IN_FLIGHT = 64
+"""How many regions may be encoded at once, however small they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """One opened target array, and how it stores values."""
+
+    array: zarr.Array[Any]
+    grid: WriteGrid
+    dtype: str
+    attributes: Attributes
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Seconds spent reading, and encoding and writing."""
+
+    read: float = 0.0
+    write: float = 0.0
+
+
+@dataclass(slots=True)
+class _Budget:
+    """Bytes of values held at once; a region larger than all of it goes alone."""
+
+    limit: int
+    held: int = 0
+    freed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def take(self, nbytes: int) -> None:
+        async with self.freed:
+            await self.freed.wait_for(lambda: self.held == 0 or self.held + nbytes <= self.limit)
+            self.held += nbytes
+
+    async def give(self, nbytes: int) -> None:
+        async with self.freed:
+            self.held -= nbytes
+            self.freed.notify_all()
+
+
+def write_task(task: WriteTask) -> list[Receipt]:
+    """Write a task's regions into its fork; return the receipts.
+
+    Raises
+    ------
+    SourceError
+        If a file cannot be read, or has changed since the plan was made.
+    UnalignedRegionError
+        If a region splits a write unit of the array as it really is.
+    BackendError
+        If the store cannot be written.
+    """
+    started = time.time()
+    begin = time.perf_counter()
+    fork = load_fork(task.fork)
+    clock = _Clock()
+    with FileSources(task.sources, task.append_dim) as sources:
+        written = _run(_write(task, fork, sources, clock))
+    receipt = Receipt(
+        run_id=task.run_id,
+        plan_hash=task.plan_hash,
+        base=task.base,
+        number=task.number,
+        regions=tuple(written),
+        fork=dump_fork(fork),
+        started=started,
+        seconds=time.perf_counter() - begin,
+        read_seconds=clock.read,
+        write_seconds=clock.write,
+        peak_memory_bytes=_peak_memory(),
+        host=socket.gethostname(),
+        versions=versions(),
+    )
+    return [receipt]
+
+
+def _run[R](work: Coroutine[Any, Any, R]) -> R:
+    """Run in an event loop of its own; the caller's thread may have one already, as notebooks do."""
+    with ThreadPoolExecutor(1, "frazil-loop") as thread:
+        try:
+            return thread.submit(asyncio.run, work).result()
+        except ExceptionGroup as group:
+            # A task ends at its first error; what the other writes then say is only that they were cancelled.
+            raise group.exceptions[0] from None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what both ends of a pickle must agree on."""
+    names = ("frazil", "icechunk", "zarr", "xarray")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def open_target(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """One array of a group.
+
+    Raises
+    ------
+    BackendError
+        If the template does not have it.
+    """
+    array = group.get(name)
+    if not isinstance(array, zarr.Array):
+        raise BackendError(f"the template in the repository has no array {name!r}; was the branch changed?")
+    return array
+
+
+def grid_of(array: zarr.Array[Any], dims: tuple[str, ...], name: str) -> WriteGrid:
+    """The write grid of an array as it is stored: shards if it is sharded, else chunks."""
+    return WriteGrid(name, dims, array.shape, array.shards or array.chunks)
+
+
+def _target(group: zarr.Group, region: Region) -> _Target:
+    array = open_target(group, region.array)
+    dtype = "string" if array.dtype.kind in "OTU" else array.dtype.str
+    attributes = plain_attributes(dtype, json_attributes(array.attrs.asdict()))
+    return _Target(array, grid_of(array, region.dims, region.array), dtype, attributes)
+
+
+async def _write(
+    task: WriteTask, fork: icechunk.ForkSession, sources: Source, clock: _Clock
+) -> list[RegionReceipt]:
+    with warnings.catch_warnings():
+        # Strings of fixed length have no Zarr specification yet; the template asked for them knowingly.
+        warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
+        group = zarr.open_group(fork.store, path=task.group, mode="r+")
+        targets: dict[str, _Target] = {}
+        for region in task.regions:
+            if region.array not in targets:
+                targets[region.array] = _target(group, region)
+            # The plan proved this; a task may have come another way, and a split unit loses data silently.
+            targets[region.array].grid.unit_slices(region)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(os.process_cpu_count() or 1, "frazil-codec"))
+    budget = _Budget(task.memory_bytes)
+    room = asyncio.Semaphore(_IN_FLIGHT)
+    receipts: dict[int, RegionReceipt] = {}
+
+    async def finish(number: int, region: Region, values: Values, nbytes: int) -> None:
+        begin = time.perf_counter()
+        target = targets[region.array]
+        try:
+            crc = await asyncio.to_thread(checksum, values)
+            await target.array.async_array.setitem(region.slices, values)
+        except icechunk.IcechunkError as error:
+            raise BackendError(f"{region} could not be written: {error}") from error
+        finally:
+            room.release()
+            await budget.give(nbytes)
+        clock.write += time.perf_counter() - begin
+        receipts[number] = RegionReceipt(region, target.grid.count(region), values.nbytes, crc)
+
+    with ThreadPoolExecutor(1, "frazil-read") as reader:
+        async with asyncio.TaskGroup() as writes:
+            for number, region in enumerate(task.regions):
+                target = targets[region.array]
+                nbytes = region.size * target.array.dtype.itemsize
+                await budget.take(nbytes)
+                await room.acquire()
+                begin = time.perf_counter()
+                values = await loop.run_in_executor(
+                    reader, sources.read, region, target.dtype, target.attributes
+                )
+                clock.read += time.perf_counter() - begin
+                writes.create_task(finish(number, region, values, nbytes))
+                del values
+    return [receipts[number] for number in range(len(task.regions))]
+
+
+def _peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
