@@ -114,7 +114,7 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     return make_plan(found, target, options)
 
 
-def run(  # noqa: PLR0913 - as above
+def run(
     plan: Plan,
     repo: icechunk.Repository | None = None,
     *,
@@ -165,9 +165,7 @@ def run(  # noqa: PLR0913 - as above
             gathering = Gathering(expected, session)
             receipts = _execute(plan, clean, gathering, calls, listener)
             check_merged(session, plan.target.group, list(plan.grids), expected.regions)
-            snapshot = private.commit_data(
-                session, message or _message(plan), _metadata(plan, expected.run_id)
-            )
+            snapshot = private.commit_data(session, message or _message(plan), _metadata(plan, expected.run_id))
             listener(Progress("verify", plan.region_count, plan.region_count, plan.nbytes, plan.nbytes))
             committed = dump_fork(repository.writable_session(private.name).fork())
             written = list(gathering.written.values())
@@ -253,7 +251,7 @@ def _plan_target(repo: Target, group: str, branch: str) -> PlanTarget:
         if not check_target(location):
             if branch != "main":
                 raise InvalidInputError(
-                    f"there is no repository at {location} yet, and a new one has the branch 'main' alone, not {branch!r}"
+                    f"there is no repository at {location} yet, and a new one has the branch 'main' alone"
                 )
             return PlanTarget(location, group, branch, None, "create")
         opened = open_repository(location, create=False)
@@ -266,9 +264,7 @@ def _open_target(plan: Plan, repo: icechunk.Repository | None) -> tuple[icechunk
     """The repository, created if the plan says so, and the run's private branch, not yet made."""
     target = plan.target
     if repo is None and target.location is None:
-        raise InvalidInputError(
-            "the plan does not say how to open its repository; pass it to run(plan, repo)"
-        )
+        raise InvalidInputError("the plan does not say how to open its repository; pass it to run(plan, repo)")
     location = target.location if repo is None else location_of(repo)
     if repo is None:
         assert target.location is not None
@@ -311,8 +307,7 @@ def _initialise(
     require_layout(state)
     names = [grid.array for grid in plan.grids]
     nodes = {
-        node_id(session.get_node_id("/" + "/".join(part for part in (group, name) if part))): name
-        for name in names
+        node_id(session.get_node_id("/" + "/".join(part for part in (group, name) if part))): name for name in names
     }
     expected = Expected(
         run_id=private.name.removeprefix(PREFIX),
@@ -326,9 +321,7 @@ def _initialise(
     return session, expected, clean
 
 
-def _execute(
-    plan: Plan, clean: bytes, gathering: Gathering, executor: Executor, listener: Listener
-) -> list[Receipt]:
+def _execute(plan: Plan, clean: bytes, gathering: Gathering, executor: Executor, listener: Listener) -> list[Receipt]:
     """Call a function for every task; admit and merge receipts as they arrive."""
     expected = gathering.expected
     tasks = [
@@ -365,7 +358,7 @@ def _execute(
     missing = gathering.missing
     if missing:
         raise IncompleteRunError(
-            f"{len(missing)} of {plan.region_count} regions are missing, the first is {missing[0]}; nothing was published"
+            f"{len(missing)} of {plan.region_count} regions are missing, first {missing[0]}; nothing was published"
         )
     return receipts
 

@@ -63,9 +63,7 @@ def locate(where: "str | Path | Location") -> Location:
         env = environment()
         return Location(text.rstrip("/"), *((env.region, env.endpoint_url) if scheme == "s3" else ()))
     if scheme:
-        raise InvalidInputError(
-            f"{text}: no storage goes by {scheme}://; use a local path, s3://, gs:// or az://"
-        )
+        raise InvalidInputError(f"{text}: no storage goes by {scheme}://; use a local path, s3://, gs:// or az://")
     return Location(str(Path(text).expanduser().absolute()))
 
 
@@ -152,9 +150,7 @@ def _check_directory(path: Path) -> None:
     if not nearest.is_dir():
         raise InvalidInputError(f"{path} lies below {nearest}, which is a file")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise InvalidInputError(
-            f"{nearest} cannot be written; choose another target or change its permissions"
-        )
+        raise InvalidInputError(f"{nearest} cannot be written; choose another target or change its permissions")
 
 
 def open_repository(where: "str | Path | Location", *, create: bool = True) -> icechunk.Repository:

@@ -17,7 +17,7 @@ import xarray as xr
 
 from frazil_functions.errors import InvalidInputError
 
-type JSON = None | bool | int | float | str | list[JSON] | dict[str, JSON]
+type JSON = bool | int | float | str | list[JSON] | dict[str, JSON] | None
 type Attributes = dict[str, Any]  # JSON values; msgspec reads no recursive aliases
 type Values = np.ndarray[Any, np.dtype[Any]]
 
@@ -42,21 +42,17 @@ def json_value(value: object) -> JSON:
     Numbers that JSON cannot hold become the strings that Zarr writes for them: "NaN",
     "Infinity" and "-Infinity".
     """
-    if isinstance(value, np.ndarray):
-        return [json_value(item) for item in value.tolist()]
-    if isinstance(value, np.generic):
-        return json_value(value.item())
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, float) and not np.isfinite(value):
-        return "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     if isinstance(value, list | tuple):
         return [json_value(item) for item in value]
     if isinstance(value, dict):
         return {str(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, float) and not np.isfinite(value):
+        return "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return str(value)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def json_attributes(attributes: Mapping[Any, object]) -> Attributes:
@@ -166,9 +162,7 @@ def recode(name: str, source: xr.Variable, target: Attributes, dtype: str) -> Va
         If a value cannot be stored in the target's type: it would wrap or be rounded away.
     """
     times = xr.coders.CFDatetimeCoder(use_cftime=True)
-    plain: Values = xr.conventions.decode_cf_variable(
-        name, source, decode_times=times, decode_timedelta=False
-    ).values
+    plain: Values = xr.conventions.decode_cf_variable(name, source, decode_times=times, decode_timedelta=False).values
     if is_time_unit(target.get("units")):
         return _encode_times(name, plain, target, dtype)
     if dtype == STRING or np.dtype(dtype).kind not in "iuf":
@@ -202,9 +196,7 @@ def _encode_times(name: str, dates: Values, target: Attributes, dtype: str) -> V
     exact = np.asarray(cftime.date2num(dates, units, calendar))
     stored = exact.astype(dtype)
     if not np.array_equal(stored, exact):
-        raise InvalidInputError(
-            f"{name!r} has times that {dtype} cannot hold in {units!r}; they would be rounded"
-        )
+        raise InvalidInputError(f"{name!r} has times that {dtype} cannot hold in {units!r}; they would be rounded")
     return stored
 
 
@@ -215,7 +207,7 @@ def native(values: Values) -> Values:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def native_attributes[V](dtype: "np.dtype[Any]", attributes: dict[str, V]) -> dict[str, V | str]:
+def native_attributes(dtype: "np.dtype[Any]", attributes: Attributes) -> Attributes:
     """Attributes that give the numbers of `native` their meaning.
 
     An engine that hands out dates rather than numbers leaves nothing to copy; dates are stored

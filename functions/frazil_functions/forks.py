@@ -97,9 +97,7 @@ class ForkState:
             If the references are not laid out as Icechunk lays them out.
         """
         try:
-            nodes = msgspec.msgpack.decode(
-                self.chunks, type=dict[tuple[bytes, _Extent], dict[ChunkIndex, msgspec.Raw]]
-            )
+            nodes = msgspec.msgpack.decode(self.chunks, type=dict[tuple[bytes, _Extent], dict[ChunkIndex, msgspec.Raw]])
         except msgspec.MsgspecError as error:
             raise ReceiptError(f"the chunk references of a fork cannot be read: {error}") from error
         written: dict[bytes, list[ChunkIndex]] = {}
@@ -184,9 +182,7 @@ def _credentials(value: object) -> list[str]:
     """What kinds of credentials stand anywhere in a value: "from_env", "static", ..."""
     if isinstance(value, dict):
         found = [_kind(item) for key, item in value.items() if key == "credentials" and item is not None]
-        return found + [
-            kind for key, item in value.items() if key != "credentials" for kind in _credentials(item)
-        ]
+        return found + [kind for key, item in value.items() if key != "credentials" for kind in _credentials(item)]
     if isinstance(value, list):
         return [kind for item in value for kind in _credentials(item)]
     return []

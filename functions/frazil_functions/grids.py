@@ -72,9 +72,7 @@ class WriteGrid:
             for (dim, start, stop), length, unit in zip(region.ranges, self.shape, self.unit, strict=True)
         )
 
-    def _unit_slice(  # noqa: PLR0913 - one dimension of a region and of the grid, spelled out
-        self, region: Region, dim: str, start: int, stop: int, length: int, unit: int
-    ) -> slice:
+    def _unit_slice(self, region: Region, dim: str, start: int, stop: int, length: int, unit: int) -> slice:
         if stop > length:
             raise UnalignedRegionError(
                 f"{region} reaches beyond the end of {self.array!r}, which has {length} along {dim!r}"
@@ -113,10 +111,7 @@ class WriteGrid:
         for index in product(*(range(parts) for parts in pieces)):
             yield Region(
                 self.array,
-                tuple(
-                    (dim, edge[at], edge[at + 1])
-                    for dim, edge, at in zip(self.dims, edges, index, strict=True)
-                ),
+                tuple((dim, edge[at], edge[at + 1]) for dim, edge, at in zip(self.dims, edges, index, strict=True)),
             )
 
 

@@ -26,8 +26,9 @@ def is_remote(url: str) -> bool:
 @lru_cache(maxsize=64)
 def store_of(root: str) -> ObjectStore:
     """The store below a URL. Credentials are the environment's, at the first request."""
-    options = {"allow_http": True} if root.startswith("http://") else None
-    return from_url(root, client_options=options)
+    if root.startswith("http://"):
+        return from_url(root, client_options={"allow_http": True})
+    return from_url(root)
 
 
 def split(url: str) -> tuple[ObjectStore, str]:
@@ -128,7 +129,5 @@ class RemoteFile(io.RawIOBase):
     def _range(self, start: int, end: int) -> bytes:
         data = bytes(obstore.get_range(self._store, self._path, start=start, end=end))
         if len(data) != end - start:
-            raise OSError(
-                f"{self._url}: {len(data)} bytes came for the range {start}:{end}; the object changed"
-            )
+            raise OSError(f"{self._url}: {len(data)} bytes came for the range {start}:{end}; the object changed")
         return data

@@ -183,11 +183,7 @@ def _variables(
             found = Labels.of(read_raw(dataset, url, name, whole))
             digest = found.digest
             labels[digest] = found
-        elif (
-            task.digests
-            and task.append_dim not in dims
-            and (name in coordinates or variable.nbytes <= DIGEST_BYTES)
-        ):
+        elif task.digests and task.append_dim not in dims and (name in coordinates or variable.nbytes <= DIGEST_BYTES):
             digest = Labels.of(read_raw(dataset, url, name, whole)).digest
         yield (
             name,
@@ -220,7 +216,7 @@ def stored_dtype(variable: xr.Variable) -> str:
     if kind in "mM":
         return "<i8"
     if kind in "biufcS":
-        return variable.dtype.newbyteorder("<").str
+        return str(variable.dtype.newbyteorder("<").str)
     return f"{UNSUPPORTED}{variable.dtype}"
 
 
@@ -228,7 +224,8 @@ def _decoded_dtype(variable: xr.Variable) -> str | None:
     if not {"scale_factor", "add_offset"} & variable.attrs.keys():
         return None
     empty = xr.Variable(variable.dims, np.empty((0,) * variable.ndim, variable.dtype), variable.attrs)
-    return xr.conventions.decode_cf_variable("", empty, decode_times=False).dtype.newbyteorder("<").str
+    decoded = xr.conventions.decode_cf_variable("", empty, decode_times=False)
+    return str(decoded.dtype.newbyteorder("<").str)
 
 
 def _is_text(variable: xr.Variable) -> bool:
@@ -253,6 +250,4 @@ def load_scan(data: bytes) -> Scan:
     try:
         return msgspec.msgpack.decode(data, type=Scan)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise ReceiptError(
-            f"what a function returned from reading metadata cannot be read: {error}"
-        ) from error
+        raise ReceiptError(f"what a function returned from reading metadata cannot be read: {error}") from error

@@ -4,7 +4,6 @@ Nothing is decoded here: packed integers stay packed, times stay numbers. What a
 put together from as many files as it takes.
 """
 
-import io
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -140,7 +139,7 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
     check_engine(engine)
     accepted = xr.backends.list_engines()[engine].open_dataset_parameters or ()
     options: dict[str, Any] = {name: value for name, value in _RAW.items() if name in accepted}
-    where: str | io.IOBase = url
+    where: str | RemoteFile = url
     if is_remote(url) and engine in {"h5netcdf", "scipy"}:
         where = RemoteFile(url)
     if engine == "netcdf4" and is_remote(url):
@@ -150,7 +149,12 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
         )
     try:
         return xr.open_dataset(
-            where, engine=engine, chunks=None, cache=False, create_default_indexes=False, **options
+            where,  # type: ignore[arg-type] # a file object is one of what it takes
+            engine=engine,
+            chunks=None,
+            cache=False,
+            create_default_indexes=False,
+            **options,
         )
     except FrazilError:
         raise
@@ -240,13 +244,9 @@ class FileSources:
         values = read_raw(dataset, file.url, region.array, inside)
         variable = dataset.variables[region.array]
         if variable.dims != region.dims:
-            raise SourceError(
-                f"{file.url}: {region.array!r} has dimensions {variable.dims}, not {region.dims}"
-            )
+            raise SourceError(f"{file.url}: {region.array!r} has dimensions {variable.dims}, not {region.dims}")
         if values.shape != tuple(part.stop - part.start for part in inside):
-            raise SourceError(
-                f"{file.url}: {region.array!r} is shorter than it was when the plan was made; plan again"
-            )
+            raise SourceError(f"{file.url}: {region.array!r} is shorter than it was when the plan was made; plan again")
         if region.array in file.recode:
             own = native_attributes(variable.dtype, dict(variable.attrs))
             return recode(region.array, xr.Variable(region.dims, values, own), attributes, dtype)

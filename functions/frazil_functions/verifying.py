@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 import zarr
 
 from frazil_functions.encoding import checksum, native
@@ -58,7 +59,7 @@ def verify_task(task: VerifyTask) -> list[RegionCheck]:
     for written in task.regions:
         region = written.region
         array = arrays.setdefault(region.array, open_target(group, region.array))
-        checks.append(RegionCheck(written, checksum(native(array[region.slices]))))
+        checks.append(RegionCheck(written, checksum(native(np.asarray(array[region.slices])))))
     return checks
 
 

@@ -149,9 +149,7 @@ def _target(group: zarr.Group, region: Region) -> _Target:
     return _Target(array, grid_of(array, region.dims, region.array), dtype, attributes)
 
 
-async def _write(
-    task: WriteTask, fork: icechunk.ForkSession, sources: Source, clock: _Clock
-) -> list[RegionReceipt]:
+async def _write(task: WriteTask, fork: icechunk.ForkSession, sources: Source, clock: _Clock) -> list[RegionReceipt]:
     with warnings.catch_warnings():
         # Strings of fixed length have no Zarr specification yet; the template asked for them knowingly.
         warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
@@ -163,7 +161,7 @@ async def _write(
             # The plan proved this; a task may have come another way, and a split unit loses data silently.
             targets[region.array].grid.unit_slices(region)
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(os.process_cpu_count() or 1, "frazil-codec"))
+    loop.set_default_executor(ThreadPoolExecutor(os.cpu_count() or 1, "frazil-codec"))
     budget = _Budget(task.memory_bytes)
     room = asyncio.Semaphore(_IN_FLIGHT)
     receipts: dict[int, RegionReceipt] = {}
@@ -190,9 +188,7 @@ async def _write(
                 await budget.take(nbytes)
                 await room.acquire()
                 begin = time.perf_counter()
-                values = await loop.run_in_executor(
-                    reader, sources.read, region, target.dtype, target.attributes
-                )
+                values = await loop.run_in_executor(reader, sources.read, region, target.dtype, target.attributes)
                 clock.read += time.perf_counter() - begin
                 writes.create_task(finish(number, region, values, nbytes))
                 del values

@@ -1,5 +1,6 @@
 """Gathering: admit each receipt or refuse it, and merge what is admitted as it arrives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import icechunk
@@ -81,8 +82,8 @@ class Gathering:
             if before is not None and before.crc32c != written.crc32c:
                 raise ReceiptError(
                     f"two functions wrote {written.region} and disagree about its values (checksums "
-                    f"{before.crc32c:08x} and {written.crc32c:08x}); the source changed while it was read, or reading it "
-                    "does not give the same twice"
+                    f"{before.crc32c:08x} and {written.crc32c:08x}); the source changed while it was read, or reading "
+                    "it does not give the same twice"
                 )
         new = [written for written in receipt.regions if written.region not in self.written]
         if new:
@@ -107,15 +108,11 @@ def admit(receipt: Receipt, expected: Expected) -> ForkState:
         ("base snapshot", expected.base, receipt.base),
     ):
         if ours != theirs:
-            raise ReceiptError(
-                f"a receipt of task {receipt.number} is of the {what} {theirs!r}, and this is {ours!r}"
-            )
+            raise ReceiptError(f"a receipt of task {receipt.number} is of the {what} {theirs!r}, and this is {ours!r}")
     regions = [written.region for written in receipt.regions]
     for region in regions:
         if region not in expected.regions:
-            raise ReceiptError(
-                f"a receipt of task {receipt.number} names {region}, which the plan does not have"
-            )
+            raise ReceiptError(f"a receipt of task {receipt.number} names {region}, which the plan does not have")
     if len(set(regions)) != len(regions):
         raise ReceiptError(f"a receipt of task {receipt.number} names a region twice")
     state = read_fork(receipt.fork)
@@ -144,7 +141,7 @@ def _check_chunks(receipt: Receipt, written: dict[bytes, list[ChunkIndex]], expe
             raise ReceiptError(f"the fork in a receipt of task {receipt.number} {problem}")
 
 
-def difference(grid: WriteGrid, regions: list[Region], indices: list[ChunkIndex]) -> str:
+def difference(grid: WriteGrid, regions: list[Region], indices: Sequence[Sequence[int]]) -> str:
     """How a list of chunks differs from the write units of some regions; empty if it does not."""
     owned = np.zeros(grid.counts, bool)
     for region in regions:
@@ -173,9 +170,7 @@ def _chunks(grid: WriteGrid, mask: "np.ndarray[tuple[int, ...], np.dtype[np.bool
     return f"chunk {first}{more} of {grid.array!r}"
 
 
-def check_merged(
-    session: icechunk.Session, group: str, grids: list[WriteGrid], regions: frozenset[Region]
-) -> None:
+def check_merged(session: icechunk.Session, group: str, grids: list[WriteGrid], regions: frozenset[Region]) -> None:
     """Hold what the merged session says it changed against the plan.
 
     Raises

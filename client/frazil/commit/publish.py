@@ -61,7 +61,7 @@ class PrivateBranch:
         tip = tip_of(self.repo, self.target)
         if tip != self.base:
             raise ConflictError(
-                f"the branch {self.target!r} has moved since the plan was made: it was at {self.base}, and is at {tip}. "
+                f"the branch {self.target!r} has moved since the plan was made: from {self.base} to {tip}. "
                 "Nothing was published; plan again."
             )
 

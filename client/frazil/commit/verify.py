@@ -65,8 +65,8 @@ def read_back(
     for check in checks:
         if not check.equal:
             raise VerificationError(
-                f"{check.region.region} reads back with the checksum {check.crc32c:08x}, and {check.region.crc32c:08x} was "
-                "written; nothing was published. The storage or the codec lost data."
+                f"{check.region.region} reads back with the checksum {check.crc32c:08x}, and "
+                f"{check.region.crc32c:08x} was written; nothing was published. The storage or the codec lost data."
             )
     return len(checks)
 

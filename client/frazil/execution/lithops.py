@@ -60,9 +60,7 @@ class _Settings:
 
     def __post_init__(self) -> None:
         if self.config is not None and self.config_file is not None:
-            raise InvalidInputError(
-                "Lithops' configuration is given twice: pass config or config_file, not both"
-            )
+            raise InvalidInputError("Lithops' configuration is given twice: pass config or config_file, not both")
         if self.config_file is not None and not self.config_file.is_file():
             raise InvalidInputError(f"There is no Lithops configuration file {str(self.config_file)!r}")
         for name in ("workers", "start_deadline", "call_timeout"):
@@ -104,7 +102,7 @@ class LithopsExecutor:
     [2.0]
     """
 
-    def __init__(  # noqa: PLR0913  all by keyword, each the user's to set alone
+    def __init__(
         self,
         *,
         backend: str | None = None,
@@ -188,9 +186,7 @@ class _Session:
                 self._closing = stack.pop_all()
         except FrazilError:
             raise
-        except (
-            Exception
-        ) as error:  # every backend, and every cloud's library below it, raises errors of its own
+        except Exception as error:  # every backend, and every cloud's library below it, raises errors of its own
             raise BackendError(
                 f"Lithops cannot use {settings.backend or 'the configured backend'}: {error}. "
                 "Check its configuration and credentials; `frazil doctor` says what is missing"
@@ -229,9 +225,7 @@ class _Session:
         self.storage: Any = self.executor.internal_storage
         self.local_environment: Any = self.executor.compute_handler.env if local else None
         self.interval = _LOCAL_INTERVAL if local else _REMOTE_INTERVAL / 5
-        self.workers: int = (
-            backend_settings.get("worker_processes") or self.executor.invoker.max_workers or 1000
-        )
+        self.workers: int = backend_settings.get("worker_processes") or self.executor.invoker.max_workers or 1000
         self._running: set[_Calls] = set()
 
     def start(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> "_Calls":
@@ -253,9 +247,7 @@ class _Session:
         ]
         try:
             # None: send no modules along. Finding them takes seconds, and both sides hold them by contract.
-            futures = self.executor.map(
-                call, packets, timeout=self.settings.call_timeout, include_modules=None
-            )
+            futures = self.executor.map(call, packets, timeout=self.settings.call_timeout, include_modules=None)
         except Exception as error:  # as for opening, with the backend's errors at invocation
             raise BackendError(f"Lithops could not start the calls of {name}: {error}") from error
         calls = _Calls(self, name, list(futures))
@@ -413,13 +405,7 @@ class _Calls:
         all_ended = environment.jobs[self.job_key].done
         for index, future in self._waiting.items():
             process = self._processes.get(index)
-            how = (
-                localhost.ending(process)
-                if process is not None
-                else "its process ended"
-                if all_ended
-                else None
-            )
+            how = localhost.ending(process) if process is not None else "its process ended" if all_ended else None
             # A worker writes the status before it ends, so one that is missing now will not come.
             if how is not None and not _has_reported(future) and not self._has_status(future):
                 if process is not None:
@@ -428,9 +414,7 @@ class _Calls:
 
     def _has_status(self, future: Any) -> bool:  # noqa: ANN401  Lithops has no types
         try:
-            return bool(
-                self._session.storage.get_call_status(future.executor_id, future.job_id, future.call_id)
-            )
+            return bool(self._session.storage.get_call_status(future.executor_id, future.job_id, future.call_id))
         except ValueError:  # half a status: the worker was killed while it wrote
             return False
 
@@ -451,9 +435,7 @@ def _import_lithops() -> localhost.Home | None:
     package = importlib.util.find_spec("lithops")
     if package is None or package.origin is None:
         raise BackendError("Lithops is not installed; `pip install frazil` brings it")
-    spec = importlib.util.spec_from_file_location(
-        "lithops.constants", Path(package.origin).with_name("constants.py")
-    )
+    spec = importlib.util.spec_from_file_location("lithops.constants", Path(package.origin).with_name("constants.py"))
     assert spec is not None
     assert spec.loader is not None
     constants = importlib.util.module_from_spec(spec)

@@ -158,7 +158,7 @@ def compare(
         what = [f"lacks {', '.join(map(repr, sorted(lacks)))}"] if lacks else []
         what += [f"has {', '.join(map(repr, sorted(adds)))} besides"] if adds else []
         raise MismatchedSourceError(
-            f"{file.url} {' and '.join(what)}, compared with {first.url}. Name the variables that all have (--variables)."
+            f"{file.url} {' and '.join(what)}, compared with {first.url}. Name those that all have (--variables)."
         )
     recode: set[str] = set()
     for name, ours in first.variables.items():
@@ -179,12 +179,7 @@ def _compare_form(
         raise MismatchedSourceError(
             f"{file.url}: {name!r} has the dimensions {theirs.dims}, and in {first.url} it has {ours.dims}"
         )
-    if (
-        ours.dims == (name,)
-        and name != append_dim
-        and theirs.digest != ours.digest
-        and theirs.shape != ours.shape
-    ):
+    if ours.dims == (name,) and name != append_dim and theirs.digest != ours.digest and theirs.shape != ours.shape:
         raise LabelError(
             f"{file.url} has another grid than {first.url}: "
             f"{difference(name, labels[ours.digest or ''].values(), labels[theirs.digest or ''].values())}"
@@ -201,7 +196,7 @@ def _compare_form(
         )
 
 
-def _compare_encoding(  # noqa: PLR0913 - one variable, in two files
+def _compare_encoding(
     name: str,
     ours: VariableMetadata,
     theirs: VariableMetadata,

@@ -114,9 +114,7 @@ def group(
     )
 
 
-def _task(
-    template: DatasetTemplate, regions: list[Region], size: int, spans: Sequence[tuple[int, int]]
-) -> TaskPlan:
+def _task(template: DatasetTemplate, regions: list[Region], size: int, spans: Sequence[tuple[int, int]]) -> TaskPlan:
     largest = max(nbytes(template, region) for region in regions)
     ranges = [region.span(template.append_dim or "") for region in regions]
     low = min((span[0] if span else 0) for span in ranges)

@@ -73,9 +73,7 @@ def _expand_url(url: str) -> Sequence[str]:
     if not any(sign in url for sign in _WILD):
         return [url]
     if parts.scheme in {"http", "https"}:
-        raise SourceError(
-            f"{url}: a web server does not list its files; name each, or give a text file of them"
-        )
+        raise SourceError(f"{url}: a web server does not list its files; name each, or give a text file of them")
     store, pattern = split(url)
     fixed = pattern[: min(at for sign in _WILD if (at := pattern.find(sign)) >= 0)].rpartition("/")[0]
     try:

@@ -6,6 +6,7 @@ error that says where: gaps, repetitions, overlaps, flips, drift, another calend
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal
 
 import cftime
@@ -92,11 +93,11 @@ def join(dim: str, files: Sequence[FileLabels], attributes: Attributes, gaps: Ga
         return _join_names(dim, files)
     step = _direction(dim, files, attributes)
     order = sorted(range(len(files)), key=lambda at: float(step * files[at].values[0]))
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         _check_overlap(dim, files[before], files[after], step, attributes)
     values = np.concatenate([files[at].values for at in order])
     edges = np.cumsum([0, *(len(files[at].values) for at in order)])
-    spans = tuple((int(start), int(stop)) for start, stop in zip(edges, edges[1:], strict=False))
+    spans = tuple((int(start), int(stop)) for start, stop in pairwise(edges))
     axis = Axis(values, tuple(order), spans)
     wide = _gaps(values)
     if not wide.size or gaps == "keep":
@@ -140,9 +141,7 @@ def _direction(dim: str, files: Sequence[FileLabels], attributes: Attributes) ->
     return next(iter(found), 1)
 
 
-def _check_overlap(
-    dim: str, before: FileLabels, after: FileLabels, step: int, attributes: Attributes
-) -> None:
+def _check_overlap(dim: str, before: FileLabels, after: FileLabels, step: int, attributes: Attributes) -> None:
     last, first = before.values[-1], after.values[0]
     if step * last < step * first:
         return
@@ -165,12 +164,10 @@ def _join_names(dim: str, files: Sequence[FileLabels]) -> Axis:
     for file in files:
         for label in file.values.tolist():
             if label in holder:
-                raise LabelError(
-                    f"{dim!r} has the label {label!r} in {holder[label]} and again in {file.url}"
-                )
+                raise LabelError(f"{dim!r} has the label {label!r} in {holder[label]} and again in {file.url}")
             holder[label] = file.url
     edges = np.cumsum([0, *(len(file.values) for file in files)])
-    spans = tuple((int(start), int(stop)) for start, stop in zip(edges, edges[1:], strict=False))
+    spans = tuple((int(start), int(stop)) for start, stop in pairwise(edges))
     return Axis(np.concatenate([file.values for file in files]), tuple(range(len(files))), spans)
 
 
@@ -186,9 +183,7 @@ def _holder(spans: Sequence[tuple[int, int]], at: int) -> int:
     return next(number for number, (start, stop) in enumerate(spans) if start <= at < stop)
 
 
-def _fill(
-    dim: str, axis: Axis, wide: "np.ndarray[tuple[int], np.dtype[np.intp]]", attributes: Attributes
-) -> Axis:
+def _fill(dim: str, axis: Axis, wide: "np.ndarray[tuple[int], np.dtype[np.intp]]", attributes: Attributes) -> Axis:
     """The axis with the labels that are missing in its gaps."""
     missing = {int(at): _missing(dim, axis.values, int(at), wide, attributes) for at in wide}
     pieces: list[Values] = []

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import pairwise
 
 import numpy as np
 import xarray as xr
@@ -119,9 +120,7 @@ def _axis(sources: Sources, recodes: Sequence[frozenset[str]], options: Options)
     if label is None:
         return _unlabelled(dim, files, options.accept)
     found = [
-        FileLabels(
-            file.url, _labels_in(dim, label, file.variables[dim], sources.labels, recode_them=dim in own)
-        )
+        FileLabels(file.url, _labels_in(dim, label, file.variables[dim], sources.labels, recode_them=dim in own))
         for file, own in zip(files, recodes, strict=True)
     ]
     empty = next((file.url for file in found if not len(file.values)), None)
@@ -152,7 +151,7 @@ def _unlabelled(dim: str, files: Sequence[FileMetadata], accept: frozenset[Accep
             "takes the files in the order in which they were named."
         )
     edges = np.cumsum([0, *(file.sizes[dim] for file in files)])
-    spans = tuple((int(start), int(stop)) for start, stop in zip(edges, edges[1:], strict=False))
+    spans = tuple((int(start), int(stop)) for start, stop in pairwise(edges))
     return Axis(np.arange(spans[-1][1]), tuple(range(len(files))), spans)
 
 
@@ -176,9 +175,7 @@ def _recoding(files: Sequence[FileMetadata], recodes: Sequence[frozenset[str]]) 
     attributes: dict[str, Attributes] = {}
     for name in frozenset[str]().union(*recodes):
         variables = [file.variables[name] for file in files]
-        scales = {
-            str([one.attributes.get(key) for key in ("scale_factor", "add_offset")]) for one in variables
-        }
+        scales = {str([one.attributes.get(key) for key in ("scale_factor", "add_offset")]) for one in variables}
         if len(scales) > 1:
             kinds = [np.dtype(one.decoded or one.dtype) for one in variables]
             dtypes[name] = np.result_type(*kinds, np.float32).newbyteorder("<").str
@@ -193,11 +190,7 @@ def _recoding(files: Sequence[FileMetadata], recodes: Sequence[frozenset[str]]) 
 def _check_fill(template: DatasetTemplate) -> None:
     """Refuse to leave a place empty in an array where emptiness would read as a value."""
     for array in template.arrays.values():
-        if (
-            array.role == "data"
-            and template.append_dim in array.dims
-            and not has_fill(array.dtype, array.attributes)
-        ):
+        if array.role == "data" and template.append_dim in array.dims and not has_fill(array.dtype, array.attributes):
             raise InvalidInputError(
                 f"{array.name!r} ({array.dtype}) has no fill value, so what is missing from it would read as zeros. "
                 "Leave it out (--variables), or use --gaps keep."

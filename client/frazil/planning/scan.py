@@ -93,10 +93,7 @@ def _scan_all(
         listener(Progress("scan", len(urls), len(urls)))
         return scan
     per = max(1, min(FILES_PER_TASK, -(-len(urls) // executor.workers)))
-    tasks = [
-        ScanTask(tuple(urls[at : at + per]), engine, append_dim, digests=True)
-        for at in range(0, len(urls), per)
-    ]
+    tasks = [ScanTask(tuple(urls[at : at + per]), engine, append_dim, digests=True) for at in range(0, len(urls), per)]
     parts: dict[int, Scan] = {}
     done = 0
     for outcome in executor.map(scan_call, tasks):

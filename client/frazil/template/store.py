@@ -37,9 +37,7 @@ def check_absent(repo: icechunk.Repository, snapshot: str, group: str) -> None:
     )
 
 
-def write_template(
-    session: icechunk.Session, group: str, template: DatasetTemplate, first: FileSource
-) -> None:
+def write_template(session: icechunk.Session, group: str, template: DatasetTemplate, first: FileSource) -> None:
     """Create the group and its arrays; write labels and what does not have the append dimension.
 
     Raises
@@ -59,7 +57,6 @@ def write_template(
 
 
 def _create(root: zarr.Group, array: ArrayTemplate) -> zarr.Array[Any]:
-    fill = fill_of(array.dtype, array.attributes)
     dtype = "string" if array.dtype == STRING else array.dtype
     return root.create_array(
         array.name,
@@ -69,7 +66,7 @@ def _create(root: zarr.Group, array: ArrayTemplate) -> zarr.Array[Any]:
         shards=array.shards,
         dimension_names=array.dims,
         attributes=stored_attributes(array.dtype, array.attributes),
-        **({} if fill is None else {"fill_value": fill}),
+        fill_value=fill_of(array.dtype, array.attributes),
     )
 
 
@@ -82,8 +79,6 @@ def _read_static(template: DatasetTemplate, first: FileSource) -> Mapping[str, V
         for array in names:
             values = read_raw(dataset, first.url, array.name, (slice(None),) * len(array.dims))
             if Labels.of(values).digest != array.digest:
-                raise SourceError(
-                    f"{first.url}: {array.name!r} has changed since the plan was made; plan again"
-                )
+                raise SourceError(f"{first.url}: {array.name!r} has changed since the plan was made; plan again")
             eager[array.name] = values
     return eager
