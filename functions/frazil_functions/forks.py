@@ -29,6 +29,10 @@ _CHUNKS: Final = 4
 """Where the references to chunks stand in the changes."""
 _COUNT: Final = 5
 """Where their number stands."""
+_FRAME_PARTS: Final = 8
+"""How many parts of the frame stand before those of the changes."""
+_REPOSITORY: Final = 4
+"""Where the repository stands in the frame: its virtual chunk containers, what authorises them, ..."""
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _NO_SECRET: Final = ("from_env", "anonymous")
 
@@ -169,18 +173,21 @@ def check_no_secret(state: ForkState) -> None:
     InvalidInputError
         If the repository was opened with keys or tokens of its own.
     """
-    for part in state.frame:
-        for kind in _credentials(msgspec.msgpack.decode(part) if part[:1] >= b"\x80" else None):
-            if kind not in _NO_SECRET:
-                raise InvalidInputError(
-                    f"the repository was opened with {kind} credentials, which would travel in plain text with "
-                    "every task. Open it with `from_env=True` (as frazil.open_repository does), or with "
-                    "`get_credentials=` and scatter_initial_credentials=False."
-                )
+    parts = [msgspec.msgpack.decode(part) for part in state.frame[:_FRAME_PARTS]]
+    authorised = parts[_REPOSITORY][1]
+    for kind in [kind for part in parts for kind in _credentials(part)] + [
+        _kind(one[1:] if isinstance(one, list) else one) for one in authorised.values() if one is not None
+    ]:
+        if kind not in _NO_SECRET:
+            raise InvalidInputError(
+                f"the repository was opened with {kind} credentials, for itself or for virtual chunks, which would "
+                "travel in plain text with every task. Open it with `from_env=True` (as frazil.open_repository does), "
+                "or with `get_credentials=` and scatter_initial_credentials=False."
+            )
 
 
 def _credentials(value: object) -> list[str]:
-    """What kinds of credentials stand anywhere in a value: "from_env", "static", ..."""
+    """What kinds of credentials of its storage stand anywhere in a value: "from_env", "static", ..."""
     if isinstance(value, dict):
         found = [_kind(item) for key, item in value.items() if key == "credentials" and item is not None]
         return found + [kind for key, item in value.items() if key != "credentials" for kind in _credentials(item)]

@@ -1,0 +1,167 @@
+"""Real repositories, files and servers that the tests of functions stand on."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import icechunk
+import numpy as np
+import pytest
+import zarr
+from moto.server import ThreadedMotoServer
+
+from frazil_functions.forks import dump_fork
+from frazil_functions.remote import store_of
+from frazil_functions.tasks import FileSource, WriteTask
+
+type Arrays = dict[str, dict[str, Any]]
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> icechunk.Repository:
+    return icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "repo")))
+
+
+def commit_template(repo: icechunk.Repository, arrays: Arrays, group: str = "") -> str:
+    """Arrays without data on main: `zarr.Group.create_array`'s options by name."""
+    session = repo.writable_session("main")
+    root = zarr.open_group(session.store, path=group, mode="a")
+    for name, options in arrays.items():
+        root.create_array(name, **options)
+    return session.commit("template")
+
+
+def clean_fork(repo: icechunk.Repository) -> bytes:
+    return dump_fork(repo.writable_session("main").fork())
+
+
+def write_task_of(repo: icechunk.Repository, regions: Any, sources: Any = (), **options: Any) -> WriteTask:
+    values = {
+        "run_id": "run",
+        "plan_hash": "hash",
+        "number": 0,
+        "group": "",
+        "fork": clean_fork(repo),
+        "base": repo.lookup_branch("main"),
+        "append_dim": "time",
+        "sources": tuple(sources),
+        "regions": tuple(regions),
+        "memory_bytes": 1 << 30,
+    }
+    return WriteTask(**(values | options))
+
+
+def file_source(path: Path | str, start: int = 0, stop: int = 0, **options: Any) -> FileSource:
+    return FileSource(str(path), **({"engine": "netcdf4"} | options), start=start, stop=stop)
+
+
+class Site:
+    """What a server on loopback serves, and how it misbehaves."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.requests: list[str] = []
+        self.before: Callable[[str], None] = lambda _: None
+        self.cut = 0
+        self.status: dict[str, int] = {}
+        self.url = ""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    site: Site
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        site, path = self.site, self.path.lstrip("/")
+        site.requests.append(f"{self.command} {path}")
+        if body:
+            site.before(path)
+        data = site.files.get(path)
+        status = site.status.get(path, 404 if data is None else 200)
+        if data is None or status != 200:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        low, high = 0, len(data)
+        asked = self.headers.get("Range", "")
+        if asked.startswith("bytes="):
+            first, last = asked.removeprefix("bytes=").split("-")
+            low, high = int(first), min(len(data), int(last) + 1)
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(high - low))
+        if asked:
+            self.send_header("Content-Range", f"bytes {low}-{high - 1}/{len(data)}")
+        self.send_header("ETag", f'"{hash(data):x}"')
+        self.send_header("Last-Modified", "Sat, 01 Jan 2022 00:00:00 GMT")
+        self.end_headers()
+        if body:
+            if site.cut > 0:
+                site.cut -= 1
+                self.wfile.write(data[low : (low + high) // 2])
+                self.close_connection = True
+                return
+            self.wfile.write(data[low:high])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    served = Site()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"site": served}))
+    served.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    store_of.cache_clear()
+    yield served
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+    """A bucket of a local S3, and an environment that leads there."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "AKIAENVIRONMENT",
+        "AWS_SECRET_ACCESS_KEY": "of-the-environment",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    store_of.cache_clear()
+    name = f"b{abs(hash(request.node.nodeid)):x}"
+    created = boto3.resource("s3").create_bucket(Bucket=name)
+    yield created
+    store_of.cache_clear()
+
+
+@pytest.fixture
+def values() -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(7).normal(size=(12, 6, 8)).astype("f4")

@@ -1,0 +1,368 @@
+import datetime as dt
+import io
+import itertools
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import icechunk
+import numpy as np
+import pytest
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.functions.conftest import clean_fork, commit_template
+
+from frazil_functions.errors import BackendError, InvalidInputError, ReceiptError
+from frazil_functions.forks import (
+    ForkState,
+    check_no_secret,
+    dump_fork,
+    load_fork,
+    node_id,
+    read_fork,
+    require_layout,
+)
+
+PLAIN: dict[str, Any] = {"shape": (8, 8), "chunks": (4, 4), "dtype": "f4", "fill_value": np.nan}
+ARRAYS: dict[str, dict[str, Any]] = {
+    "inline": {"shape": (4,), "chunks": (2,), "dtype": "i2"},
+    "plain": PLAIN,
+    "sharded": PLAIN | {"shape": (8, 8), "shards": (4, 8), "chunks": (2, 2)},
+    "scalar": {"shape": (), "dtype": "i4"},
+}
+
+
+def nodes(repo: icechunk.Repository) -> dict[str, bytes]:
+    session = repo.readonly_session("main")
+    return {name: node_id(session.get_node_id(f"/{name}")) for name in ARRAYS}
+
+
+def test_a_fork_comes_back_and_writes(repo: icechunk.Repository) -> None:
+    commit_template(repo, ARRAYS)
+    session = repo.writable_session("main")
+    fork = load_fork(dump_fork(session.fork()))
+    zarr.open_group(fork.store, mode="r+")["plain"][:4, :4] = 1
+    session.merge(load_fork(dump_fork(fork)))
+    assert (zarr.open_group(session.store, mode="r")["plain"][:4, :4] == 1).all()
+
+
+WRITES: list[tuple[str, Any, Any, set[tuple[int, ...]]]] = [
+    ("inline", np.s_[:2], 5, {(0,)}),
+    ("plain", np.s_[:, 4:], np.random.default_rng(0).normal(size=(8, 4)), {(0, 1), (1, 1)}),
+    ("plain", np.s_[:4, :4], np.nan, {(0, 0)}),
+    ("sharded", np.s_[4:, :], np.random.default_rng(0).normal(size=(4, 8)), {(1, 0)}),
+    ("scalar", (), 7, {()}),
+    ("scalar", (), 0, {()}),
+]
+
+
+@pytest.mark.parametrize(("name", "where", "values", "expected"), WRITES)
+def test_what_a_fork_wrote_or_deleted_is_exact(
+    repo: icechunk.Repository, name: str, where: Any, values: Any, expected: set[tuple[int, ...]]
+) -> None:
+    commit_template(repo, ARRAYS)
+    fork = load_fork(clean_fork(repo))
+    zarr.open_group(fork.store, mode="r+")[name][where] = values
+    written = read_fork(dump_fork(fork)).written()
+    assert {node: set(map(tuple, chunks)) for node, chunks in written.items()} == {nodes(repo)[name]: expected}
+
+
+def test_a_clean_fork_wrote_nothing(repo: icechunk.Repository) -> None:
+    commit_template(repo, ARRAYS)
+    state = read_fork(clean_fork(repo))
+    require_layout(state)
+    assert state.written() == {}
+
+
+def test_forks_of_one_session_differ_in_their_chunks_alone(repo: icechunk.Repository) -> None:
+    commit_template(repo, ARRAYS)
+    data = clean_fork(repo)
+    states = [read_fork(data)]
+    for name, where, values, _ in WRITES:
+        fork = load_fork(data)
+        zarr.open_group(fork.store, mode="r+")[name][where] = values
+        states.append(read_fork(dump_fork(fork)))
+    assert len({state.frame for state in states}) == 1
+
+
+def _resized(group: zarr.Group) -> None:
+    group["plain"].resize((16, 8))
+
+
+def _attribute(group: zarr.Group) -> None:
+    group["plain"].attrs["units"] = "K"
+
+
+def _group_attribute(group: zarr.Group) -> None:
+    group.attrs["title"] = "another"
+
+
+def _another_array(group: zarr.Group) -> None:
+    group.create_array("more", shape=(2,), dtype="i4")
+
+
+def _deleted(group: zarr.Group) -> None:
+    del group["plain"]
+
+
+def _recreated(group: zarr.Group) -> None:
+    group.create_array("plain", overwrite=True, **PLAIN)
+
+
+def test_forks_that_are_not_of_one_session_differ_pairwise(repo: icechunk.Repository, tmp_path: Path) -> None:
+    commit_template(repo, ARRAYS)
+    data = clean_fork(repo)
+    states = {"ours": read_fork(data)}
+    for edit in (_resized, _attribute, _group_attribute, _another_array, _deleted, _recreated):
+        fork = load_fork(data)
+        edit(zarr.open_group(fork.store, mode="r+"))
+        states[edit.__name__] = read_fork(dump_fork(fork))
+    other = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "other")))
+    commit_template(other, ARRAYS)
+    states["other repository"] = read_fork(clean_fork(other))
+    session = repo.writable_session("main")
+    _recreated(zarr.open_group(session.store, mode="r+"))
+    session.commit("the array again")
+    states["array made again, and so another base"] = read_fork(clean_fork(repo))
+    for one, two in itertools.combinations(states, 2):
+        assert states[one].frame != states[two].frame, (one, two)
+
+
+class Harmful:
+    """Pickles into a call that leaves a trace."""
+
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_pickle_that_names_anything_else_is_not_run(tmp_path: Path, protocol: int) -> None:
+    trace = tmp_path / "trace"
+    for harm in (
+        Harmful(os.system, f"touch {trace}"),
+        Harmful(os.mkdir, str(trace)),
+        Harmful(exec, f"from pathlib import Path; Path({str(trace)!r}).touch()"),
+    ):
+        data = pickle.dumps(harm, protocol)
+        with pytest.raises(ReceiptError, match="which no fork contains"):
+            read_fork(data)
+        with pytest.raises(ReceiptError, match="which no fork contains"):
+            load_fork(data)
+        assert not trace.exists()
+        # Without the guard it would be run: the trace is a real one.
+        pickle.loads(data)  # noqa: S301 - made above
+        assert trace.exists()
+        trace.rmdir() if trace.is_dir() else trace.unlink()
+
+
+def test_a_harmful_object_inside_of_a_forks_state_is_not_run(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    data = (
+        b"\x80\x04cicechunk.session\nForkSession\n)\x81}\x8c\x08_session"
+        + pickle.dumps(Harmful(os.mkdir, str(trace)), 0)[:-1]
+        + b"sb."
+    )
+    with pytest.raises(ReceiptError, match="which no fork contains"):
+        read_fork(data)
+    assert not trace.exists()
+
+
+def test_a_reference_to_an_object_outside_is_refused() -> None:
+    class Outside(pickle.Pickler):
+        def persistent_id(self, obj: object) -> str | None:
+            return "elsewhere" if isinstance(obj, bytes) else None
+
+    data = io.BytesIO()
+    Outside(data).dump(b"state")
+    with pytest.raises(ReceiptError, match="outside of them"):
+        read_fork(data.getvalue())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 1, "text", {"_session": b"x"}, [b"x"], icechunk.session.ForkSession],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_pickle_of_anything_else_is_refused(value: object) -> None:
+    with pytest.raises(ReceiptError):
+        read_fork(pickle.dumps(value))
+
+
+def pickled(session: object) -> bytes:
+    """A fork's pickle with another state in it."""
+    return b"\x80\x04cicechunk.session\nForkSession\n)\x81}\x8c\x08_session" + pickle.dumps(session, 4)[2:-1] + b"sb."
+
+
+@pytest.mark.parametrize(
+    "session",
+    [b"", b"\x90", b"\x91" * 200_000, b"\x99" + b"\xc0" * 9, b"\x99" + b"\xc0" * 8 + b"\x80", 7, "text", None],
+)
+def test_a_state_that_is_laid_out_in_another_way_is_refused(session: object) -> None:
+    with pytest.raises(ReceiptError):
+        read_fork(pickled(session))
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_bytes_that_are_damaged_are_refused_or_are_a_state(
+    repo_with_changes: tuple[bytes, ForkState], data: st.DataObject
+) -> None:
+    pickle_bytes, state = repo_with_changes
+    at = data.draw(st.integers(0, len(pickle_bytes) - 1))
+    kind = data.draw(st.sampled_from(["cut", "flip", "insert"]))
+    if kind == "cut":
+        damaged = pickle_bytes[:at]
+    elif kind == "flip":
+        damaged = (
+            pickle_bytes[:at] + bytes([pickle_bytes[at] ^ data.draw(st.integers(1, 255))]) + pickle_bytes[at + 1 :]
+        )
+    else:
+        damaged = pickle_bytes[:at] + data.draw(st.binary(min_size=1, max_size=8)) + pickle_bytes[at:]
+    try:
+        found = read_fork(damaged)
+        found.written()
+    except ReceiptError:
+        return
+    # What was damaged without notice must show in what receipts are compared by, or change nothing.
+    assert found.session != state.session or (found.frame, found.chunks) == (state.frame, state.chunks)
+
+
+@pytest.fixture
+def repo_with_changes(repo: icechunk.Repository) -> tuple[bytes, ForkState]:
+    commit_template(repo, ARRAYS)
+    fork = load_fork(clean_fork(repo))
+    group = zarr.open_group(fork.store, mode="r+")
+    for name, where, values, _ in WRITES:
+        group[name][where] = values
+    data = dump_fork(fork)
+    return data, read_fork(data)
+
+
+def test_chunk_references_of_another_layout_are_refused(repo: icechunk.Repository) -> None:
+    state = read_fork(clean_fork(repo))
+    with pytest.raises(ReceiptError, match="chunk references"):
+        ForkState(state.session, state.frame, b"\x81\x01\x02").written()
+
+
+def test_a_state_that_icechunk_cannot_read_is_refused(repo: icechunk.Repository) -> None:
+    state = read_fork(clean_fork(repo))
+    with pytest.raises(ReceiptError, match="icechunk cannot read"):
+        ForkState(state.session[:-1], state.frame, state.chunks).session_object()
+
+
+def test_another_layout_of_forks_is_found_before_a_run(repo: icechunk.Repository) -> None:
+    state = read_fork(clean_fork(repo))
+    with pytest.raises(BackendError, match="version of icechunk"):
+        require_layout(ForkState(state.session, state.frame, b"\x90"))
+
+
+class Fetch:
+    """Gives credentials when it is asked; carries none."""
+
+    def __call__(self) -> icechunk.S3StaticCredentials:
+        expires = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+        return icechunk.S3StaticCredentials("AKIASECRET", "very-secret", expires_after=expires)
+
+
+STATIC = {"access_key_id": "AKIASECRET", "secret_access_key": "very-secret"}
+FROM_ENV = {"from_env": True}
+
+
+def s3_state(bucket: Any, server: str, credentials: dict[str, Any]) -> ForkState:
+    policy = {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": [f"arn:aws:s3:::{bucket.name}/*"]}
+    boto3.client("s3").put_bucket_policy(
+        Bucket=bucket.name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [policy]})
+    )
+    storage = icechunk.s3_storage(
+        bucket=bucket.name, prefix="repo", endpoint_url=server, allow_http=True, force_path_style=True, region="us-east-1",
+        **credentials,
+    )  # fmt: skip
+    return read_fork(clean_fork(icechunk.Repository.open_or_create(storage)))
+
+
+@pytest.mark.parametrize("credentials", [FROM_ENV, {"anonymous": True}, {"get_credentials": Fetch()}], ids=str)
+def test_a_fork_without_a_secret_may_travel(bucket: Any, s3_server: str, credentials: dict[str, Any]) -> None:
+    state = s3_state(bucket, s3_server, credentials)
+    check_no_secret(state)
+    assert b"very-secret" not in state.session
+
+
+@pytest.mark.parametrize(
+    ("credentials", "kind"),
+    [(STATIC, "static"), ({"get_credentials": Fetch(), "scatter_initial_credentials": True}, "scattered")],
+)
+def test_a_fork_with_a_secret_may_not(bucket: Any, s3_server: str, credentials: dict[str, Any], kind: str) -> None:
+    state = s3_state(bucket, s3_server, credentials)
+    assert b"very-secret" in state.session
+    with pytest.raises(InvalidInputError, match=f"{kind} credentials") as caught:
+        check_no_secret(state)
+    assert "very-secret" not in str(caught.value)
+
+
+def test_forks_with_other_credentials_differ(bucket: Any, s3_server: str) -> None:
+    kinds: list[dict[str, Any]] = [
+        FROM_ENV,
+        STATIC,
+        STATIC | {"secret_access_key": "other"},
+        {"get_credentials": Fetch()},
+    ]
+    frames = [s3_state(bucket, s3_server, credentials).frame for credentials in kinds]
+    assert len(set(frames)) == len(kinds)
+
+
+def virtual_state(path: Path, prefix: str, credentials: Any) -> ForkState:
+    stores: dict[str, Any] = {
+        "s3": icechunk.s3_store(region="us-east-1"),
+        "gcs": icechunk.gcs_store({}),
+        "az": icechunk.ObjectStoreConfig.Azure({}),
+    }
+    config = icechunk.RepositoryConfig.default()
+    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, stores[prefix.partition(":")[0]]))
+    repo = icechunk.Repository.create(
+        icechunk.local_filesystem_storage(str(path)),
+        config=config,
+        authorize_virtual_chunk_access=icechunk.containers_credentials({prefix: credentials}),
+    )
+    return read_fork(clean_fork(repo))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "make"),
+    [
+        ("s3://v/", lambda: icechunk.s3_credentials(**STATIC)),
+        ("s3://v/", lambda: icechunk.s3_credentials(get_credentials=Fetch(), scatter_initial_credentials=True)),
+        ("gcs://v/", lambda: icechunk.gcs_credentials(service_account_key="very-secret")),
+        ("gcs://v/", lambda: icechunk.gcs_credentials(**{"bearer_token": "very-secret"})),
+        ("az://account/v/", lambda: icechunk.azure_credentials(access_key="very-secret")),
+        ("az://account/v/", lambda: icechunk.azure_credentials(**{"sas_token": "very-secret"})),
+    ],
+)
+def test_a_secret_for_virtual_chunks_may_not_travel(tmp_path: Path, prefix: str, make: Callable[[], Any]) -> None:
+    state = virtual_state(tmp_path / "repo", prefix, make())
+    assert b"very-secret" in state.session
+    with pytest.raises(InvalidInputError, match="credentials, for itself or for virtual chunks"):
+        check_no_secret(state)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "make"),
+    [
+        ("s3://v/", lambda: icechunk.s3_credentials(from_env=True)),
+        ("s3://v/", lambda: icechunk.s3_credentials(anonymous=True)),
+        ("s3://v/", lambda: icechunk.s3_credentials(get_credentials=Fetch())),
+        ("gcs://v/", lambda: icechunk.gcs_credentials(from_env=True)),
+        ("az://account/v/", lambda: icechunk.azure_credentials(from_env=True)),
+    ],
+)
+def test_authorising_virtual_chunks_from_the_environment_is_no_secret(
+    tmp_path: Path, prefix: str, make: Callable[[], Any]
+) -> None:
+    check_no_secret(virtual_state(tmp_path / "repo", prefix, make()))
