@@ -4,20 +4,30 @@ import io
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore import ObjectMeta
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, from_url
 
 from frazil_functions.errors import SourceError
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta  # a type of the stubs alone
 
 _SCHEMES: Final = ("s3", "s3a", "gs", "az", "abfs", "http", "https")
 _PAGE: Final = 1 << 20
 _PAGES: Final = 32
 _FROM: Final = (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END)
+
+
+_ERRORS: Final = (BaseError, OSError)
+
+
+def _words(error: Exception) -> str:
+    """The error without the dump of the request that obstore puts below it."""
+    return " ".join(str(error).partition("\n\nDebug source")[0].split())
 
 
 def is_remote(url: str) -> bool:
@@ -64,13 +74,13 @@ def remote_fingerprint(url: str) -> str:
     store, path = split(url)
     try:
         return _mark(obstore.head(store, path))
-    except NotFoundError:
+    except FileNotFoundError:  # what obstore raises in place of its own NotFoundError
         return ""
-    except BaseError as error:
-        raise SourceError(f"{url} cannot be read: {error}") from error
+    except _ERRORS as error:
+        raise SourceError(f"{url} cannot be read: {_words(error)}") from error
 
 
-def _mark(meta: ObjectMeta) -> str:
+def _mark(meta: "ObjectMeta") -> str:
     return f"{meta['size']}:{meta['e_tag'] or meta['last_modified'].isoformat()}"
 
 
@@ -79,10 +89,10 @@ def remote_magic(url: str) -> bytes:
     store, path = split(url)
     try:
         return bytes(obstore.get_range(store, path, start=0, end=8))
-    except NotFoundError:
+    except FileNotFoundError:
         return b""
-    except BaseError as error:
-        raise SourceError(f"{url} cannot be read: {error}") from error
+    except _ERRORS as error:
+        raise SourceError(f"{url} cannot be read: {_words(error)}") from error
 
 
 def remote_has(url: str, names: Sequence[str]) -> bool:
@@ -91,10 +101,10 @@ def remote_has(url: str, names: Sequence[str]) -> bool:
     for name in names:
         try:
             obstore.head(store, f"{path.rstrip('/')}/{name}".lstrip("/"))
-        except NotFoundError:
+        except FileNotFoundError:
             continue
-        except BaseError as error:
-            raise SourceError(f"{url} cannot be read: {error}") from error
+        except _ERRORS as error:
+            raise SourceError(f"{url} cannot be read: {_words(error)}") from error
         return True
     return False
 
@@ -110,10 +120,8 @@ def fetch(url: str, file: IO[bytes]) -> None:
     store, path = split(url)
     try:
         file.writelines(obstore.get(store, path).stream(min_chunk_size=_PAGE))
-    except BaseError as error:
-        raise SourceError(f"{url} cannot be read: {error}") from error
-    except OSError as error:
-        raise SourceError(f"{url} cannot be copied to {file.name}: {error.strerror or error}") from error
+    except _ERRORS as error:
+        raise SourceError(f"{url} cannot be read: {_words(error)}") from error
     file.flush()
 
 
@@ -124,16 +132,16 @@ class RemoteFile(io.RawIOBase):
     """
 
     def __init__(self, url: str) -> None:
+        self._pages: OrderedDict[int, bytes] = OrderedDict()
         self._url = url
         self._store, self._path = split(url)
         try:
             meta = obstore.head(self._store, self._path)
-        except BaseError as error:
-            raise SourceError(f"{url} cannot be read: {error}") from error
+        except _ERRORS as error:
+            raise SourceError(f"{url} cannot be read: {_words(error)}") from error
         self._size = meta["size"]
         self._seen = _mark(meta)
         self._at = 0
-        self._pages: OrderedDict[int, bytes] = OrderedDict()
 
     def readable(self) -> bool:
         """Say so."""
@@ -185,8 +193,8 @@ class RemoteFile(io.RawIOBase):
         try:
             got = obstore.get(self._store, self._path, options={"range": (start, end)})
             data = bytes(got.bytes())
-        except BaseError as error:
-            raise OSError(f"{self._url}: the range {start}:{end} cannot be read: {error}") from error
+        except _ERRORS as error:
+            raise OSError(f"{self._url}: the range {start}:{end} cannot be read: {_words(error)}") from error
         # Parts of two versions of a file can make a third one that opens without an error.
         if _mark(got.meta) != self._seen or len(data) != end - start:
             raise OSError(f"{self._url} changed while it was read; plan again")
