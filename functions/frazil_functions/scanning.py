@@ -75,7 +75,7 @@ class Labels:
     def of(cls, values: Values) -> "Labels":
         """The values as data; strings at the length of the longest."""
         if values.dtype.kind in "OT":
-            values = values.astype(str)
+            values = values.astype(object).astype(str)  # by way of objects, for NumPy does not know the length else
         little = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
         return cls(little.dtype.str, values.shape, little.tobytes())
 
@@ -234,6 +234,8 @@ def _decoded_dtype(variable: xr.Variable, url: str, name: str) -> str | None:
         decoded = xr.conventions.decode_cf_variable(name, empty, concat_characters=False, decode_times=False)
     except (ValueError, TypeError) as error:
         raise SourceError(f"{url}: the packing of {name!r} cannot be read from its attributes: {error}") from error
+    if decoded.dtype.kind not in "iuf":
+        raise SourceError(f"{url}: scale_factor and add_offset of {name!r} are no numbers")
     return str(decoded.dtype.newbyteorder("<").str)
 
 
@@ -258,5 +260,5 @@ def load_scan(data: bytes) -> Scan:
     """
     try:
         return msgspec.msgpack.decode(data, type=Scan)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ReceiptError(f"what a function returned from reading metadata cannot be read: {error}") from error

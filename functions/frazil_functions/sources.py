@@ -60,6 +60,7 @@ _RAW: Final = {
     "decode_timedelta": False,
     "decode_coords": False,
     "concat_characters": True,
+    "phony_dims": "sort",  # dimensions without a name get the one that the netCDF library gives them
 }
 
 

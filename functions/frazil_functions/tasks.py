@@ -158,7 +158,7 @@ def load_receipts(data: bytes) -> tuple[Receipt, ...]:
         raise ReceiptError(f"a function returned a {type(data).__name__} instead of the bytes of receipts")
     try:
         wire = msgspec.msgpack.decode(data, type=_Receipts)
-    except (msgspec.MsgspecError, ValueError) as error:  # ValueError: a region that is no region
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: a region that is no region
         raise ReceiptError(f"the bytes of a receipt cannot be read: {error}") from error
     if wire.format != WIRE_FORMAT:
         raise ReceiptError(

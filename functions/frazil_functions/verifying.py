@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
+import icechunk
 import msgspec
 import numpy as np
-import zarr
 
 from frazil_functions.encoding import checksum, native
-from frazil_functions.errors import ReceiptError
+from frazil_functions.errors import ReceiptError, VerificationError
 from frazil_functions.forks import load_fork
 from frazil_functions.tasks import RegionReceipt
-from frazil_functions.writing import open_target
+from frazil_functions.writing import open_targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,19 @@ def verify_task(task: VerifyTask) -> list[RegionCheck]:
 
     Raises
     ------
-    IcechunkError, ValueError
+    VerificationError
         If a chunk is missing from the storage or cannot be decoded.
     """
-    group = zarr.open_group(load_fork(task.fork).store, path=task.group, mode="r")
-    arrays: dict[str, zarr.Array[zarr.core.metadata.ArrayV3Metadata]] = {}
+    names = (written.region.array for written in task.regions)
+    arrays = open_targets(load_fork(task.fork), task.group, names, "r")
     checks = []
     for written in task.regions:
         region = written.region
-        array = arrays.setdefault(region.array, open_target(group, region.array))
-        checks.append(RegionCheck(written, checksum(native(np.asarray(array[region.slices])))))
+        try:
+            values = native(np.asarray(arrays[region.array][region.slices]))
+        except (icechunk.IcechunkError, ValueError, RuntimeError) as error:  # the latter two from codecs
+            raise VerificationError(f"{region} cannot be read back: {error}") from error
+        checks.append(RegionCheck(written, checksum(values)))
     return checks
 
 
@@ -78,5 +81,5 @@ def load_checks(data: bytes) -> list[RegionCheck]:
     """
     try:
         return msgspec.msgpack.decode(data, type=list[RegionCheck])
-    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise ReceiptError(f"what a function returned from reading back cannot be read: {error}") from error

@@ -13,17 +13,18 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import icechunk
 import zarr
+import zarr.errors
 
-from frazil_functions.encoding import Attributes, Values, checksum, json_attributes, plain_attributes
-from frazil_functions.errors import BackendError
+from frazil_functions.encoding import STRING, Attributes, Values, checksum, json_attributes, plain_attributes
+from frazil_functions.errors import BackendError, SourceError
 from frazil_functions.forks import dump_fork, load_fork
 from frazil_functions.grids import WriteGrid
 from frazil_functions.regions import Region
@@ -71,8 +72,15 @@ class _Budget:
             self.freed.notify_all()
 
 
-def write_task(task: WriteTask) -> list[Receipt]:
+def write_task(task: WriteTask, source: Source | None = None) -> list[Receipt]:
     """Write a task's regions into its fork; return the receipts.
+
+    Parameters
+    ----------
+    task
+        What to write.
+    source
+        Where the values come from, if not from the task's files.
 
     Raises
     ------
@@ -88,7 +96,7 @@ def write_task(task: WriteTask) -> list[Receipt]:
     fork = load_fork(task.fork)
     clock = _Clock()
     with FileSources(task.sources, task.append_dim) as sources:
-        written = _run(_write(task, fork, sources, clock))
+        written = _run(_write(task, fork, source or sources, clock))
     receipt = Receipt(
         run_id=task.run_id,
         plan_hash=task.plan_hash,
@@ -123,43 +131,55 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
-def open_target(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    """One array of a group.
+def open_targets(
+    fork: icechunk.ForkSession, group: str, names: Iterable[str], mode: Literal["r", "r+"]
+) -> dict[str, zarr.Array[Any]]:
+    """Arrays of the template, by name.
 
     Raises
     ------
     BackendError
-        If the template does not have it.
+        If the template does not have one of them.
     """
-    array = group.get(name)
-    if not isinstance(array, zarr.Array):
-        raise BackendError(f"the template in the repository has no array {name!r}; was the branch changed?")
-    return array
-
-
-def grid_of(array: zarr.Array[Any], dims: tuple[str, ...], name: str) -> WriteGrid:
-    """The write grid of an array as it is stored: shards if it is sharded, else chunks."""
-    return WriteGrid(name, dims, array.shape, array.shards or array.chunks)
-
-
-def _target(group: zarr.Group, region: Region) -> _Target:
-    array = open_target(group, region.array)
-    dtype = "string" if array.dtype.kind in "OTU" else array.dtype.str
-    attributes = plain_attributes(dtype, json_attributes(array.attrs.asdict()))
-    return _Target(array, grid_of(array, region.dims, region.array), dtype, attributes)
-
-
-async def _write(task: WriteTask, fork: icechunk.ForkSession, sources: Source, clock: _Clock) -> list[RegionReceipt]:
     with warnings.catch_warnings():
         # Strings of fixed length have no Zarr specification yet; the template asked for them knowingly.
         warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
-        group = zarr.open_group(fork.store, path=task.group, mode="r+")
-        targets: dict[str, _Target] = {}
-        for region in task.regions:
-            if region.array not in targets:
-                targets[region.array] = _target(group, region)
-            # The plan proved this; a task may have come another way, and a split unit loses data silently.
-            targets[region.array].grid.unit_slices(region)
+        root = zarr.open_group(fork.store, path=group, mode=mode)
+        found: dict[str, zarr.Array[Any]] = {}
+        for name in dict.fromkeys(names):
+            array = root.get(name)
+            if not isinstance(array, zarr.Array):
+                raise BackendError(f"the template in the repository has no array {name!r}; was the branch changed?")
+            found[name] = array
+    return found
+
+
+def _target(array: zarr.Array[Any], region: Region) -> _Target:
+    names = getattr(array.metadata, "dimension_names", None)
+    dims = region.dims if names is None else tuple(str(dim) for dim in names)
+    grid = WriteGrid(region.array, dims, array.shape, array.shards or array.chunks)
+    dtype = STRING if array.dtype.kind in "OTU" else array.dtype.str
+    return _Target(array, grid, dtype, plain_attributes(dtype, json_attributes(array.attrs.asdict())))
+
+
+def _check_values(region: Region, values: Values, target: _Target) -> None:
+    """Refuse what a source gives if it is not what was asked for; Zarr would broadcast and cast it."""
+    native = target.array.dtype.newbyteorder("=") if target.dtype != STRING else None
+    if values.shape != region.shape or (native is not None and values.dtype != native):
+        raise SourceError(
+            f"the source gave {values.dtype} of shape {values.shape} for {region}, which is {target.dtype} of shape "
+            f"{region.shape}"
+        )
+
+
+async def _write(task: WriteTask, fork: icechunk.ForkSession, sources: Source, clock: _Clock) -> list[RegionReceipt]:
+    arrays = open_targets(fork, task.group, (region.array for region in task.regions), "r+")
+    targets: dict[str, _Target] = {}
+    for region in task.regions:
+        if region.array not in targets:
+            targets[region.array] = _target(arrays[region.array], region)
+        # The plan proved this; a task may have come another way, and a split unit loses data silently.
+        targets[region.array].grid.unit_slices(region)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(os.cpu_count() or 1, "frazil-codec"))
     budget = _Budget(task.memory_bytes)
@@ -190,6 +210,7 @@ async def _write(task: WriteTask, fork: icechunk.ForkSession, sources: Source, c
                 begin = time.perf_counter()
                 values = await loop.run_in_executor(reader, sources.read, region, target.dtype, target.attributes)
                 clock.read += time.perf_counter() - begin
+                _check_values(region, values, target)
                 writes.create_task(finish(number, region, values, nbytes))
                 del values
     return [receipts[number] for number in range(len(task.regions))]

@@ -272,6 +272,7 @@ class Fetch:
         return icechunk.S3StaticCredentials("AKIASECRET", "very-secret", expires_after=expires)
 
 
+SECRET = "very-secret"  # noqa: S105 - of no account
 STATIC = {"access_key_id": "AKIASECRET", "secret_access_key": "very-secret"}
 FROM_ENV = {"from_env": True}
 
@@ -282,9 +283,14 @@ def s3_state(bucket: Any, server: str, credentials: dict[str, Any]) -> ForkState
         Bucket=bucket.name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [policy]})
     )
     storage = icechunk.s3_storage(
-        bucket=bucket.name, prefix="repo", endpoint_url=server, allow_http=True, force_path_style=True, region="us-east-1",
+        bucket=bucket.name,
+        prefix="repo",
+        endpoint_url=server,
+        allow_http=True,
+        force_path_style=True,
+        region="us-east-1",
         **credentials,
-    )  # fmt: skip
+    )
     return read_fork(clean_fork(icechunk.Repository.open_or_create(storage)))
 
 
@@ -339,10 +345,10 @@ def virtual_state(path: Path, prefix: str, credentials: Any) -> ForkState:
     [
         ("s3://v/", lambda: icechunk.s3_credentials(**STATIC)),
         ("s3://v/", lambda: icechunk.s3_credentials(get_credentials=Fetch(), scatter_initial_credentials=True)),
-        ("gcs://v/", lambda: icechunk.gcs_credentials(service_account_key="very-secret")),
-        ("gcs://v/", lambda: icechunk.gcs_credentials(**{"bearer_token": "very-secret"})),
-        ("az://account/v/", lambda: icechunk.azure_credentials(access_key="very-secret")),
-        ("az://account/v/", lambda: icechunk.azure_credentials(**{"sas_token": "very-secret"})),
+        ("gcs://v/", lambda: icechunk.gcs_credentials(service_account_key=SECRET)),
+        ("gcs://v/", lambda: icechunk.gcs_credentials(bearer_token=SECRET)),
+        ("az://account/v/", lambda: icechunk.azure_credentials(access_key=SECRET)),
+        ("az://account/v/", lambda: icechunk.azure_credentials(sas_token=SECRET)),
     ],
 )
 def test_a_secret_for_virtual_chunks_may_not_travel(tmp_path: Path, prefix: str, make: Callable[[], Any]) -> None:
