@@ -33,6 +33,10 @@ _FRAME_PARTS: Final = 8
 """How many parts of the frame stand before those of the changes."""
 _REPOSITORY: Final = 4
 """Where the repository stands in the frame: its virtual chunk containers, what authorises them, ..."""
+_UNKNOWN_LAYOUT: Final = (
+    "the installed version of icechunk lays out forks in a way that this version of frazil does not know; "
+    "install the version of icechunk that frazil asks for"
+)
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _NO_SECRET: Final = ("from_env", "anonymous")
 
@@ -172,12 +176,19 @@ def check_no_secret(state: ForkState) -> None:
     ------
     InvalidInputError
         If the repository was opened with keys or tokens of its own.
+    BackendError
+        If the fork is not laid out as icechunk 2.3 lays it out, so that nobody can tell.
     """
     parts = [msgspec.msgpack.decode(part) for part in state.frame[:_FRAME_PARTS]]
-    authorised = parts[_REPOSITORY][1]
-    for kind in [kind for part in parts for kind in _credentials(part)] + [
-        _kind(one[1:] if isinstance(one, list) else one) for one in authorised.values() if one is not None
-    ]:
+    kinds = [kind for part in parts for kind in _credentials(part)]
+    match parts[_REPOSITORY : _REPOSITORY + 1]:
+        case [[_, dict(authorised), *_]]:
+            kinds += [
+                _kind(one[1:] if isinstance(one, list) else one) for one in authorised.values() if one is not None
+            ]
+        case _:
+            raise BackendError(_UNKNOWN_LAYOUT)
+    for kind in kinds:
         if kind not in _NO_SECRET:
             raise InvalidInputError(
                 f"the repository was opened with {kind} credentials, for itself or for virtual chunks, which would "
@@ -222,7 +233,4 @@ def require_layout(state: ForkState) -> None:
         If a clean fork of the installed version does not look like one.
     """
     if state.chunks != b"\x80" or b"Edit" not in state.frame:
-        raise BackendError(
-            "the installed version of icechunk lays out forks in a way that this version of frazil does not know; "
-            "install the version of icechunk that frazil asks for"
-        )
+        raise BackendError(_UNKNOWN_LAYOUT)

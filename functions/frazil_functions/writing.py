@@ -47,10 +47,22 @@ class _Target:
 
 @dataclass(slots=True)
 class _Clock:
-    """Seconds spent reading, and encoding and writing."""
+    """Seconds spent reading, and seconds in which at least one region was encoded or written."""
 
     read: float = 0.0
     write: float = 0.0
+    writing: int = 0
+    since: float = 0.0
+
+    def begin_write(self) -> None:
+        if not self.writing:
+            self.since = time.perf_counter()
+        self.writing += 1
+
+    def end_write(self) -> None:
+        self.writing -= 1
+        if not self.writing:
+            self.write += time.perf_counter() - self.since
 
 
 @dataclass(slots=True)
@@ -187,17 +199,17 @@ async def _write(task: WriteTask, fork: icechunk.ForkSession, sources: Source, c
     receipts: dict[int, RegionReceipt] = {}
 
     async def finish(number: int, region: Region, values: Values, nbytes: int) -> None:
-        begin = time.perf_counter()
         target = targets[region.array]
+        clock.begin_write()
         try:
             crc = await asyncio.to_thread(checksum, values)
             await target.array.async_array.setitem(region.slices, values)
         except icechunk.IcechunkError as error:
             raise BackendError(f"{region} could not be written: {error}") from error
         finally:
+            clock.end_write()
             room.release()
             await budget.give(nbytes)
-        clock.write += time.perf_counter() - begin
         receipts[number] = RegionReceipt(region, target.grid.count(region), values.nbytes, crc)
 
     with ThreadPoolExecutor(1, "frazil-read") as reader:

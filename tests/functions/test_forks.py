@@ -264,6 +264,12 @@ def test_another_layout_of_forks_is_found_before_a_run(repo: icechunk.Repository
         require_layout(ForkState(state.session, state.frame, b"\x90"))
 
 
+def test_a_fork_whose_secrets_could_not_be_found_is_refused(repo: icechunk.Repository) -> None:
+    state = read_fork(clean_fork(repo))
+    with pytest.raises(BackendError, match="version of icechunk"):
+        check_no_secret(ForkState(state.session, (*state.frame[:4], b"\x90", *state.frame[5:]), state.chunks))
+
+
 class Fetch:
     """Gives credentials when it is asked; carries none."""
 

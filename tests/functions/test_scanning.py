@@ -112,7 +112,7 @@ def test_an_engine_that_is_not_installed_is_an_entry(days: list[Path]) -> None:
 def test_types_that_zarr_does_not_have_are_marked(tmp_path: Path) -> None:
     with netCDF4.Dataset(tmp_path / "a.nc", "w") as file:
         file.createDimension("x", 2)
-        file.createVariable("plain", ">f4", ("x",))[:] = 1
+        file.createVariable("plain", "f4", ("x",))[:] = 1
         ragged = file.createVariable("ragged", file.createVLType("i4", "some"), ("x",))
         for at, row in enumerate(([1, 2, 3], [4])):
             ragged[at] = np.array(row, "i4")

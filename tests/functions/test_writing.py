@@ -72,6 +72,7 @@ def test_a_receipt_says_what_was_written(repo: icechunk.Repository, tmp_path: Pa
     node = node_id(repo.readonly_session("main").get_node_id("/tas"))
     assert {node: 6} == {key: len(chunks) for key, chunks in read_fork(receipt.fork).written().items()}
     assert 0 < receipt.read_seconds < receipt.seconds
+    assert 0 < receipt.write_seconds < receipt.seconds
     assert receipt.peak_memory_bytes > 1 << 20
     assert receipt.versions["icechunk"] == icechunk.__version__
 
