@@ -175,8 +175,8 @@ class _Session:
             directory = Path(tempfile.mkdtemp(prefix="frazil-", dir=constants.TEMP_DIR))
             stack.callback(localhost.remove, directory)
             launcher = str(localhost.write_launcher(directory, Path(constants.TEMP_DIR)))
-            # Version 2 starts an interpreter for each call, 0.15 s more than the forks of version 1. In return
-            # a worker's end is seen at once and tells its signal, where version 1 waits for a killed one for
+            # Version 2 starts an interpreter for each call, 0.15 s more than version 1 and its forks. Then
+            # a worker's end is seen at once and tells its signal; version 1 waits for a killed worker for
             # ever. A job of one call, or of one call for each worker, takes as long with both.
             options = {"version": 2, "runtime": launcher, "worker_processes": workers}
             stack.callback(_describe_runtime(launcher))
@@ -235,13 +235,15 @@ class _Session:
         self._executor.invoker.discard_pending(jobs, {future.job_id for future in calls.futures})
         if self.around.environment is None:
             handler.clear(jobs)  # some backends keep an object for each job
-        elif calls.waiting:
+        elif calls.unfinished:
             calls.kill()
             handler.clear(jobs, exception=BackendError("ended by the client"))
-            self._await_manager()
         self._executor.job_monitor.remove(calls.futures)
-        self._executor.job_monitor.stop()  # it remembers every call it saw; the next map gets a new one
-        self._executor.futures.clear()
+        if not self._running:
+            if self.around.environment is not None and calls.unfinished:
+                self._await_manager()
+            self._executor.job_monitor.stop()  # it remembers every call it saw; the next map gets a new one
+            self._executor.futures.clear()
         self._cleaner.submit(self._delete, calls.job_key)
 
     def _await_manager(self) -> None:

@@ -67,7 +67,8 @@ class Calls:
         self, name: str, futures: list[Any], around: Surroundings, forget: Callable[["Calls"], None]
     ) -> None:
         self.futures = futures
-        self.waiting = dict(enumerate(futures))
+        self._waiting = dict(enumerate(futures))
+        self._given_up = False
         self._name = name
         self._around = around
         self._forget = forget
@@ -84,6 +85,11 @@ class Calls:
     def job_key(self) -> str:
         """Lithops' name of these calls, unique in its storage."""
         return str(self.futures[0].job_key)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether some calls may still run, now or later."""
+        return self._given_up or bool(self._waiting)
 
     def next(self) -> Outcome[Any]:
         """Wait for the next call that ends, whichever it is."""
@@ -110,14 +116,15 @@ class Calls:
     def _watch(self) -> None:
         try:
             with ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="frazil-lithops-values") as downloads:
-                while self.waiting and not self._ending.wait(self._around.interval):
-                    for index, future in list(self.waiting.items()):
+                while self._waiting and not self._ending.wait(self._around.interval):
+                    for index, future in list(self._waiting.items()):
                         if _has_reported(future):
-                            del self.waiting[index]
+                            del self._waiting[index]
                             self._processes.pop(index, None)
                             downloads.submit(self._fetch, index, future)
                     for index, reason in list(self._lost()):
-                        self._around.monitor.remove([self.waiting.pop(index)])
+                        self._around.monitor.remove([self._waiting.pop(index)])
+                        self._given_up = True
                         self._give_up(index, reason)
         except BaseException as error:  # noqa: BLE001  raised again by `next`, in the thread that reads outcomes
             self._outcomes.put(error)
@@ -143,8 +150,8 @@ class Calls:
     def _lost(self) -> Iterator[tuple[int, str]]:
         if self._around.environment is not None:
             yield from self._dead()
-        now, started = time.monotonic(), sum(not future.invoked for future in self.waiting.values())
-        signs, deadline = (len(self.waiting), started), self._around.start_deadline
+        now, started = time.monotonic(), sum(not future.invoked for future in self._waiting.values())
+        signs, deadline = (len(self._waiting), started), self._around.start_deadline
         # Calls that queue behind others while all workers are busy are not late.
         if signs != self._signs or started >= self._around.workers:
             self._signs, self._last_sign = signs, now
@@ -153,13 +160,13 @@ class Calls:
                 f"it had not started {deadline:g} s after the last call that started or ended. The backend "
                 "dropped it, or has less room than `workers` says: lower that, or raise start_deadline"
             )
-            yield from ((index, reason) for index, future in self.waiting.items() if future.invoked)
+            yield from ((index, reason) for index, future in self._waiting.items() if future.invoked)
 
     def _dead(self) -> Iterator[tuple[int, str]]:
         # Lithops only logs that a worker of this machine ended; a call without a status "runs" on.
         environment = self._around.environment
         all_ended = environment.jobs[self.job_key].done
-        for index, future in self.waiting.items():
+        for index, future in self._waiting.items():
             process = environment.task_processes.get(f"{self.job_key}-{future.call_id}")
             if process is not None:
                 self._processes[index] = process
