@@ -148,6 +148,8 @@ def run(
 
     Raises
     ------
+    InvalidInputError
+        If the plan does not prove, or the repository was opened with keys that would travel.
     ConflictError
         If the branch has moved since the plan was made.
     IncompleteRunError
@@ -156,6 +158,7 @@ def run(
         If the storage or the backend is at fault.
     """
     began = time.perf_counter()
+    plan.prove()
     repository, private = _open_target(plan, repo)
     with _using(executor) as calls:
         calls.warm()

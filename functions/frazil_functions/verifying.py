@@ -7,7 +7,7 @@ import numpy as np
 import zarr
 
 from frazil_functions.encoding import checksum, native
-from frazil_functions.errors import ReceiptError
+from frazil_functions.errors import ReceiptError, VerificationError
 from frazil_functions.forks import load_fork
 from frazil_functions.tasks import RegionReceipt
 from frazil_functions.writing import open_target
@@ -50,7 +50,7 @@ def verify_task(task: VerifyTask) -> list[RegionCheck]:
 
     Raises
     ------
-    IcechunkError, ValueError
+    VerificationError
         If a chunk is missing from the storage or cannot be decoded.
     """
     group = zarr.open_group(load_fork(task.fork).store, path=task.group, mode="r")
@@ -59,7 +59,11 @@ def verify_task(task: VerifyTask) -> list[RegionCheck]:
     for written in task.regions:
         region = written.region
         array = arrays.setdefault(region.array, open_target(group, region.array))
-        checks.append(RegionCheck(written, checksum(native(np.asarray(array[region.slices])))))
+        try:
+            values = native(np.asarray(array[region.slices]))
+        except Exception as error:  # storage and every codec raise errors of their own, and each means: lost
+            raise VerificationError(f"{region} cannot be read back: {type(error).__name__}: {error}") from error
+        checks.append(RegionCheck(written, checksum(values)))
     return checks
 
 

@@ -5,13 +5,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import icechunk
+import numpy as np
 import pytest
 import xarray as xr
 import zarr
 
 import frazil
 from frazil.execution.executor import Outcome
+from frazil.planning.make import Options, make_plan
+from frazil.planning.plan import PlanTarget
+from frazil.planning.scan import Wanted, scan_sources
+from frazil.report import silent
+from frazil.repositories import locate
 from frazil_functions.forks import dump_fork, load_fork
 from frazil_functions.tasks import Receipt, WriteTask, dump_receipts, load_receipts
 
@@ -32,29 +39,13 @@ class Meddling(frazil.SerialExecutor):
             yield Outcome(outcome.index, value, outcome.error)  # type: ignore[arg-type]
 
 
-def small(plan: frazil.Plan) -> frazil.Plan:
-    """The same plan in two tasks of one region after the other."""
-    regions = [region for task in plan.tasks for region in task.regions]
-    task = plan.tasks[0]
-    half = len(regions) // 2
-    everything = (0, len(plan.sources))
-    return replace(
-        plan,
-        tasks=(
-            replace(task, regions=tuple(regions[:half]), sources=everything),
-            replace(task, regions=tuple(regions[half:]), sources=everything),
-        ),
-    )
-
-
 @pytest.fixture
 def plan(files: list[str], target: Path, serial: frazil.SerialExecutor) -> frazil.Plan:
-    from frazil.planning.make import Options, make_plan
-    from frazil.planning.plan import PlanTarget
-    from frazil.planning.scan import Wanted, scan_sources
-    from frazil.report import silent
-    from frazil.repositories import locate
+    return small_plan(files, target, serial)
 
+
+def small_plan(files: list[str], target: Path, serial: frazil.SerialExecutor) -> frazil.Plan:
+    """Regions of one write unit each, in two tasks."""
     found = scan_sources(files, Wanted(), serial, silent)
     goal = PlanTarget(locate(target), "", "main", None, "create")
     return make_plan(found, goal, Options(chunks={"time": 4}, workers=2, region_bytes=1, task_bytes=1))
@@ -134,7 +125,7 @@ def test_a_fork_that_writes_another_tasks_chunk_is_refused(plan: frazil.Plan, ta
         return [replace(receipts[0], fork=dump_fork(fork)), *receipts[1:]]
 
     with Meddling(trespass) as executor, pytest.raises(frazil.ReceiptError, match="which no region of it owns"):
-        frazil.run(small(plan), executor=executor)
+        frazil.run(plan, executor=executor)
     assert_nothing_published(target)
 
 
@@ -219,14 +210,18 @@ def test_a_value_that_reads_back_otherwise_publishes_nothing(plan: frazil.Plan, 
 
 
 def test_a_chunk_that_vanished_from_the_storage_publishes_nothing(
-    plan: frazil.Plan, target: Path, serial: frazil.SerialExecutor
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
 ) -> None:
+    noise = np.random.default_rng(0).normal(size=(8, 1000))
+    xr.Dataset({"noise": (("time", "x"), noise)}, coords={"time": np.arange(8)}).to_netcdf(tmp_path / "noise.nc")
+
     def vanish(progress: frazil.Progress) -> None:
         if progress.stage == "verify":
             for chunk in (target / "chunks").iterdir():
                 chunk.unlink()
 
-    with pytest.raises(frazil.FrazilError, match="read back"):
+    plan = frazil.plan(tmp_path / "noise.nc", target, chunks={"time": 2}, executor=serial)
+    with pytest.raises(frazil.VerificationError, match=r"noise\[time 0:8, x 0:1000\] cannot be read back"):
         frazil.run(plan, executor=serial, verify="full", listener=vanish)
     assert_nothing_published(target)
 
@@ -281,8 +276,6 @@ def test_a_file_that_turns_bad_after_the_plan_fails_the_run_and_is_named(
 def test_a_file_that_turns_bad_while_it_is_read_fails_the_run_and_is_named(
     files: list[str], target: Path, serial: frazil.SerialExecutor
 ) -> None:
-    import h5py
-
     with h5py.File(files[2], "r+") as file:  # a compressed chunk that will not inflate
         values = file["tas"][...]
         del file["tas"]

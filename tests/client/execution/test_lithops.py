@@ -33,7 +33,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def executor(calls: ModuleType) -> Iterator[LithopsExecutor]:  # noqa: ARG001  workers get the path it sets
+def executor(calls: ModuleType) -> Iterator[LithopsExecutor]:
     with LithopsExecutor(backend="localhost", workers=2) as opened:
         yield opened
 
