@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import icechunk
+import xarray as xr
 from cyclopts import App, CycloptsError, Group, Parameter
 from rich.console import Console
 
@@ -25,6 +26,7 @@ from frazil.planning.compare import Accept
 from frazil.planning.labels import Gaps
 from frazil.progress_bar import progress_bar
 from frazil.report import Listener, Result, size
+from frazil.repositories import open_repository
 from frazil_functions.errors import FrazilError, InvalidInputError
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ app = App(
     help="Write arrays into Icechunk from many functions at once, and publish them as one commit.",
     version=__version__,
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
 
 _WHAT = Group("What is written", sort_key=1)
@@ -230,7 +233,14 @@ def convert(
     if shown.json:
         sys.stdout.write(json.dumps(asdict(result)) + "\n")
     else:
-        sys.stdout.write(summary(result, repository) + "\n")
+        sys.stdout.write(f"{summary(result, repository)}\n\n{_seen(result, repository)}\n")
+
+
+def _seen(result: Result, repository: str) -> str:
+    """What was published, as a reader of the repository sees it."""
+    session = open_repository(repository, create=False).readonly_session(snapshot_id=result.snapshot_id)
+    with xr.open_zarr(session.store, group=result.group or None, consolidated=False, chunks=None) as dataset:
+        return repr(dataset)
 
 
 def summary(result: Result, repository: str) -> str:
@@ -316,3 +326,7 @@ def _say(error: Exception, code: int, *, verbose: bool) -> int:
 def script() -> None:
     """The entry point of the installed command."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    script()

@@ -1,6 +1,7 @@
 """A progress bar for a person: what is being done, how much of it, how fast, how long still."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,11 +11,10 @@ from rich.progress import (
     DownloadColumn,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.progress import Progress as Bar
 
-from frazil.report import Listener, Progress, Stage, silent
+from frazil.report import Listener, Progress, Stage, silent, size
 
 _WORDS: Final[dict[Stage, str]] = {
     "scan": "Scanning",
@@ -38,17 +38,22 @@ def progress_bar(*, hidden: bool) -> Iterator[Listener]:
         BarColumn(),
         TextColumn("{task.fields[count]}"),
         DownloadColumn(),
-        TransferSpeedColumn(),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
     )
     with bar:
-        task = bar.add_task("Starting", total=None, count="")
+        task = bar.add_task("Starting", total=None, count="", rate="")
+        began: dict[Stage, float] = {}
 
         def listen(progress: Progress) -> None:
             what = "files" if progress.stage == "scan" else "regions"
             count = f"{progress.done}/{progress.total} {what}" if progress.total else ""
+            if progress.stage == "write":
+                # Since the first region: functions end in bursts, which a sliding window shows as standstill.
+                seconds = time.monotonic() - began.setdefault("write", time.monotonic())
+                bar.update(task, rate=f"{size(progress.done_bytes / seconds)}/s" if seconds else "")
             bar.update(
                 task,
                 description=_WORDS[progress.stage],
