@@ -10,12 +10,12 @@ import struct
 from collections.abc import Mapping
 from typing import Any, Final
 
-import cftime
 import google_crc32c
 import numpy as np
 import xarray as xr
 
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.times import recount
 
 type JSON = bool | int | float | str | list[JSON] | dict[str, JSON] | None
 type Attributes = dict[str, Any]  # JSON values; msgspec reads no recursive aliases
@@ -27,8 +27,11 @@ STRING: Final = "string"
 PACKING: Final = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "dtype")
 """Attributes that say how numbers are stored (CF conventions, chapters 2.5 and 8.1)."""
 
-TIME_UNITS: Final = ("units", "calendar")
-"""Attributes that say how times are stored (CF conventions, chapter 4.4)."""
+_CALENDARS: Final = {"gregorian": "standard", "noleap": "365_day", "all_leap": "366_day"}
+"""Other names of the same calendars (CF conventions, chapter 4.4.1)."""
+
+_PIECE: Final = 1 << 18
+"""How many elements are searched for NaN at once; few enough to stay in the processor's cache."""
 
 
 def is_time_unit(units: JSON) -> bool:
@@ -82,11 +85,8 @@ def fill_of(dtype: str, attributes: Attributes) -> float | int | str | bool | No
     kind = np.dtype(dtype).kind
     if kind == "f":
         return float(declared) if isinstance(declared, int | float) else float("nan")
-    if kind in "iu" and isinstance(declared, int | float) and float(declared).is_integer():
-        limits = np.iinfo(dtype)
-        # A signed fill under an unsigned type (or the reverse, with _Unsigned) keeps its bits.
-        bits = int(declared) % (1 << limits.bits)
-        return bits if bits <= limits.max else bits - (1 << limits.bits)
+    if kind in "iu":
+        return _bits(declared, dtype) or 0
     return None if kind in "SUcV" else False if kind == "b" else 0
 
 
@@ -94,7 +94,10 @@ def has_fill(dtype: str, attributes: Attributes) -> bool:
     """Whether an element that nobody wrote can be told from data."""
     if dtype == STRING:
         return True
-    return np.dtype(dtype).kind == "f" or "_FillValue" in attributes or "missing_value" in attributes
+    kind = np.dtype(dtype).kind
+    if kind in "iu":
+        return _bits(number(attributes.get("_FillValue", attributes.get("missing_value"))), dtype) is not None
+    return kind == "f" or (kind == "S" and "_FillValue" in attributes)
 
 
 def stored_attributes(dtype: str, attributes: Attributes) -> Attributes:
@@ -102,14 +105,15 @@ def stored_attributes(dtype: str, attributes: Attributes) -> Attributes:
 
     It reads `_FillValue` of floating-point arrays as the base64 of a little-endian double
     (xarray.backends.zarr.FillValueCoder). A `missing_value` of NaN says nothing that NaN does
-    not say itself, and Zarr's metadata cannot hold it as a number, so it goes.
+    not say itself, and Zarr's metadata cannot hold it as a number, so it goes; an infinite one
+    becomes the fill value.
     """
     stored = dict(attributes)
     kind = "U" if dtype == STRING else np.dtype(dtype).kind
     if "_FillValue" in stored:
         fill = number(stored["_FillValue"])
         if kind == "f" and isinstance(fill, int | float):
-            stored["_FillValue"] = base64.standard_b64encode(struct.pack("<d", float(fill))).decode()
+            stored["_FillValue"] = _fill_bytes(float(fill))
         elif kind == "S" and isinstance(fill, str):
             stored["_FillValue"] = base64.standard_b64encode(fill.encode()).decode()
         elif kind in "iu" and isinstance(fill, int | float):
@@ -118,9 +122,21 @@ def stored_attributes(dtype: str, attributes: Attributes) -> Attributes:
             stored["_FillValue"] = bool(fill)
         elif kind == "c":
             del stored["_FillValue"]
-    if kind == "f" and stored.get("missing_value") == "NaN":
-        del stored["missing_value"]
+    if kind not in "US" and "missing_value" in stored:
+        declared = stored["missing_value"]
+        marks = declared if isinstance(declared, list) else [declared]
+        plain = [mark for mark in marks if not isinstance(mark, str)]
+        if not plain:
+            del stored["missing_value"]
+        else:
+            stored["missing_value"] = plain if isinstance(declared, list) else plain[0]
+        if kind == "f" and "_FillValue" not in stored and any(mark in {"Infinity", "-Infinity"} for mark in marks):
+            stored["_FillValue"] = _fill_bytes(float(next(mark for mark in marks if "Infinity" in str(mark))))
     return stored
+
+
+def _fill_bytes(fill: float) -> str:
+    return base64.standard_b64encode(struct.pack("<d", fill)).decode()
 
 
 def plain_attributes(dtype: str, stored: Attributes) -> Attributes:
@@ -132,7 +148,7 @@ def plain_attributes(dtype: str, stored: Attributes) -> Attributes:
 
 
 def checksum(values: Values) -> int:
-    """CRC-32C (RFC 3720, appendix B.4) of the elements in C order, in the array's own byte order.
+    """CRC-32C (RFC 3720, appendix B.4) of the elements in C order, in little-endian byte order.
 
     NaNs count as one value whatever their bits are, for a chunk of nothing but NaN is not
     stored and reads back as the fill value's NaN. Strings count with their lengths.
@@ -143,14 +159,23 @@ def checksum(values: Values) -> int:
             encoded = str(text).encode()
             crc = google_crc32c.extend(crc, len(encoded).to_bytes(8, "little") + encoded)
         return int(crc)
-    if values.dtype.kind in "fc":
-        missing = np.isnan(values)
+    flat = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False)).reshape(-1)
+    if flat.dtype.kind not in "fc":
+        return int(google_crc32c.value(_bytes(flat)))
+    crc = 0
+    for start in range(0, flat.size, _PIECE):
+        piece = flat[start : start + _PIECE]
+        missing = np.isnan(piece)
         if missing.any():
-            values = values.copy()
-            values[missing] = np.nan
-    raw = np.ascontiguousarray(values).reshape(-1).view("u1")
+            piece = np.where(missing, flat.dtype.type(np.nan), piece).astype(flat.dtype, copy=False)
+        crc = google_crc32c.extend(crc, _bytes(piece))
+    return int(crc)
+
+
+def _bytes(values: Values) -> Values:
+    raw = values.view("u1") if values.size else np.empty(0, "u1")
     raw.flags.writeable = False  # the library takes nothing else; a view, so nothing is copied
-    return int(google_crc32c.value(raw))
+    return raw
 
 
 def recode(name: str, source: xr.Variable, target: Attributes, dtype: str) -> Values:
@@ -159,51 +184,134 @@ def recode(name: str, source: xr.Variable, target: Attributes, dtype: str) -> Va
     Raises
     ------
     InvalidInputError
-        If a value cannot be stored in the target's type: it would wrap or be rounded away.
+        If a value cannot be stored in the target's type: it would wrap, lose digits that the type
+        does not have, or read as missing.
     """
-    times = xr.coders.CFDatetimeCoder(use_cftime=True)
-    plain: Values = xr.conventions.decode_cf_variable(name, source, decode_times=times, decode_timedelta=False).values
-    if is_time_unit(target.get("units")):
-        return _encode_times(name, plain, target, dtype)
     if dtype == STRING or np.dtype(dtype).kind not in "iuf":
+        plain: Values = xr.conventions.decode_cf_variable(
+            name, source, concat_characters=False, decode_times=False, decode_timedelta=False
+        ).values
         return plain.astype(object if dtype == STRING else dtype)
-    scale, offset = number(target.get("scale_factor")), number(target.get("add_offset"))
-    packed: Values = plain.astype("f8")
-    if isinstance(offset, int | float):
-        packed = packed - offset
-    if isinstance(scale, int | float):
-        packed = packed / scale
-    missing = np.isnan(packed)
+    own = json_attributes(source.attrs)
+    values, missing = _unpacked(name, source, own)
+    present = _recounted(name, values[~missing], own, target, dtype)
+    if missing.any() and not has_fill(dtype, target):
+        raise InvalidInputError(
+            f"{name!r} has missing values, and the target's type {dtype} has no fill value for them"
+        )
+    packed = _packed(name, present, target, dtype)
+    if np.isin(packed, np.array(_missing_marks(dtype, target), dtype)).any():
+        raise InvalidInputError(
+            f"{name!r} has a value that the target stores as its fill value ({fill_of(dtype, target)}); it would read "
+            "as missing"
+        )
+    stored = np.empty(values.shape, dtype)
+    stored[~missing] = packed
     if missing.any():
-        if not has_fill(dtype, target):
-            raise InvalidInputError(
-                f"{name!r} has missing values, and the target's type {dtype} has no fill value for them"
-            )
-        packed[missing] = fill_of(dtype, target)
-    if np.dtype(dtype).kind in "iu":
-        packed = np.rint(packed)
-        limits = np.iinfo(dtype)
-        if packed.size and (packed.min() < limits.min or packed.max() > limits.max):
-            raise InvalidInputError(
-                f"{name!r} has values from {packed.min()} to {packed.max()}, which do not fit into {dtype}; "
-                "they would wrap"
-            )
-    return packed.astype(dtype)
-
-
-def _encode_times(name: str, dates: Values, target: Attributes, dtype: str) -> Values:
-    units, calendar = str(target["units"]), str(target.get("calendar", "standard"))
-    exact = np.asarray(cftime.date2num(dates, units, calendar))
-    stored = exact.astype(dtype)
-    if not np.array_equal(stored, exact):
-        raise InvalidInputError(f"{name!r} has times that {dtype} cannot hold in {units!r}; they would be rounded")
+        stored[missing] = fill_of(dtype, target)
     return stored
+
+
+def _unpacked(name: str, source: xr.Variable, own: Attributes) -> tuple[Values, Values]:
+    """What the stored numbers mean, and where they are missing; whole numbers stay whole if they are not scaled."""
+    raw: Values = source.values
+    if own.get("scale_factor") is not None or own.get("add_offset") is not None:
+        plain: Values = xr.conventions.decode_cf_variable(
+            name, source, concat_characters=False, decode_times=False, decode_timedelta=False
+        ).values
+        return plain, np.isnan(plain)
+    missing = np.isin(raw, np.array(_missing_marks(raw.dtype.str, own), raw.dtype))
+    if raw.dtype.kind == "f":
+        missing |= np.isnan(raw)
+    return raw.view(_meant(raw.dtype, own)), missing
+
+
+def _recounted(name: str, values: Values, own: Attributes, target: Attributes, dtype: str) -> Values:
+    units, wanted = own.get("units"), target.get("units")
+    if is_time_unit(units) != is_time_unit(wanted):
+        raise InvalidInputError(f"{name!r} counts {units!r}, which cannot be turned into {wanted!r}")
+    if not is_time_unit(wanted):
+        return values
+    calendar, other = (str(one.get("calendar", "standard")).lower() for one in (own, target))
+    if _CALENDARS.get(calendar, calendar) != _CALENDARS.get(other, other):
+        raise InvalidInputError(
+            f"{name!r} counts in the calendar {calendar!r}, and the target in {other!r}; dates do not compare"
+        )
+    if units == wanted and values.dtype.kind == np.dtype(dtype).kind:
+        return values
+    return recount(name, values, (str(units), str(wanted)), calendar, dtype)
+
+
+def _packed(name: str, values: Values, target: Attributes, dtype: str) -> Values:
+    """Numbers as the target stores them, none of them missing."""
+    scale, offset = number(target.get("scale_factor")), number(target.get("add_offset"))
+    packed = values
+    if isinstance(offset, int | float) and offset:
+        packed = packed.astype("f8") - offset
+    if isinstance(scale, int | float) and scale != 1:
+        packed = packed.astype("f8") / scale
+    meant = _meant(np.dtype(dtype), target)
+    low, high = (packed.min().item(), packed.max().item()) if packed.size else (0, 0)
+    if meant.kind == "f":
+        digits = np.finfo(meant).nmant + 1
+        if packed.dtype.kind in "iu" and max(-low, high) > 1 << digits:
+            raise InvalidInputError(f"{name!r} has values from {low} to {high}, which {dtype} does not have digits for")
+        limits = np.finfo(meant)
+        finite = packed[np.isfinite(packed)]
+        if finite.size and max(-finite.min(), finite.max()) > float(limits.max):
+            raise InvalidInputError(f"{name!r} has values from {low} to {high}, which do not fit into {dtype}")
+        return packed.astype(meant)
+    if packed.dtype.kind == "f":
+        packed = np.rint(packed)
+        low, high = (packed.min().item(), packed.max().item()) if packed.size else (0, 0)
+    # Python compares a double with a whole number exactly; NumPy rounds the whole number first.
+    if not np.iinfo(meant).min <= low <= high <= np.iinfo(meant).max:
+        raise InvalidInputError(
+            f"{name!r} has values from {low} to {high}, which do not fit into {dtype}; they would wrap"
+        )
+    return packed.astype(meant).view(dtype)
+
+
+def _meant(dtype: "np.dtype[Any]", attributes: Attributes) -> "np.dtype[Any]":
+    """The type that stored whole numbers stand for: NetCDF-3 has no unsigned ones and marks them `_Unsigned`."""
+    unsigned = str(attributes.get("_Unsigned", "")).lower()
+    if dtype.kind == "i" and unsigned == "true":
+        return np.dtype(f"u{dtype.itemsize}")
+    if dtype.kind == "u" and unsigned == "false":
+        return np.dtype(f"i{dtype.itemsize}")
+    return dtype
+
+
+def _missing_marks(dtype: str, attributes: Attributes) -> list[float | int]:
+    """Stored numbers that mean "missing", as far as the type has them."""
+    declared = [attributes.get("_FillValue"), attributes.get("missing_value")]
+    flat = [item for value in declared for item in (value if isinstance(value, list) else [value])]
+    marks = [number(item) for item in flat]
+    if np.dtype(dtype).kind == "f":
+        return [mark for mark in marks if isinstance(mark, int | float) and abs(mark) <= np.finfo(dtype).max]
+    return [bits for mark in marks if (bits := _bits(mark, dtype)) is not None]
+
+
+def _bits(declared: object, dtype: str) -> int | None:
+    """A number as an integer type stores it, or None if the type does not have it.
+
+    A signed number under an unsigned type (or the reverse, with _Unsigned) keeps its bits.
+    """
+    if not isinstance(declared, int | float) or not float(declared).is_integer():
+        return None
+    limits = np.iinfo(dtype)
+    if not -(1 << (limits.bits - 1)) <= declared < 1 << limits.bits:
+        return None
+    bits = int(declared) % (1 << limits.bits)
+    return bits if bits <= limits.max else bits - (1 << limits.bits)
 
 
 def native(values: Values) -> Values:
     """The same values in the machine's byte order, dates as numbers (see `native_attributes`)."""
     if values.dtype.kind in "mM":
         return values.astype(f"{values.dtype.kind}8[ns]").astype("i8")
+    if values.dtype.kind == "T":
+        return values  # strings of any length have no byte order, and NumPy raises if asked for one
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 

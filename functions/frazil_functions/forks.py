@@ -137,6 +137,7 @@ def read_fork(data: bytes) -> ForkState:
         IndexError,
         MemoryError,
         OverflowError,
+        RecursionError,
     ) as error:  # what the loaders raise for bytes that are truncated or garbled
         raise ReceiptError(
             f"the bytes of a fork cannot be read ({type(error).__name__}: {error}): they are damaged, or another "

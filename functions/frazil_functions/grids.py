@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +135,9 @@ def prove(grids: Sequence[WriteGrid], regions: Iterable[Region]) -> None:
     for region in regions:
         if region.array not in by_array:
             raise InvalidInputError(f"{region} names an array that the template does not have")
-        part = owned[region.array][by_array[region.array].unit_slices(region)]
+        # With an ellipsis, what a scalar's region indexes is a view too.
+        index: tuple[Any, ...] = (..., *by_array[region.array].unit_slices(region))
+        part = owned[region.array][index]
         if part.any():
             raise InvalidInputError(
                 f"{region} shares a write unit with another region; one of the two would be lost in the merge"

@@ -4,10 +4,11 @@ import io
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
-from urllib.parse import urlsplit
+from typing import IO, Final
+from urllib.parse import unquote, urlsplit
 
 import obstore
+from obstore import ObjectMeta
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore, from_url
 
@@ -16,6 +17,7 @@ from frazil_functions.errors import SourceError
 _SCHEMES: Final = ("s3", "s3a", "gs", "az", "abfs", "http", "https")
 _PAGE: Final = 1 << 20
 _PAGES: Final = 32
+_FROM: Final = (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END)
 
 
 def is_remote(url: str) -> bool:
@@ -32,41 +34,87 @@ def store_of(root: str) -> ObjectStore:
 
 
 def split(url: str) -> tuple[ObjectStore, str]:
-    """The store that a URL lies in, and its path there."""
+    """The store that a URL lies in, and its path there.
+
+    Raises
+    ------
+    SourceError
+        If it is an HTTP URL with a query, which a store cannot carry along.
+    """
     parts = urlsplit(url)
-    return store_of(f"{parts.scheme}://{parts.netloc}"), parts.path.lstrip("/")
+    path = parts.path.lstrip("/")
+    if parts.scheme in {"http", "https"}:
+        if parts.query:
+            raise SourceError(
+                f"{parts.scheme}://{parts.netloc}{parts.path} is followed by a query, as signed URLs are; files are "
+                "read by ranges below a store, which has none. Use the store's own URL (s3://, gs://, az://)."
+            )
+        path = unquote(path)  # the store quotes it again
+    return store_of(f"{parts.scheme}://{parts.netloc}"), path
+
+
+def store_below(url: str) -> ObjectStore:
+    """The store of what lies below a URL, as a Zarr hierarchy does; raises as `split` does."""
+    split(url)
+    return store_of(url.rstrip("/"))
 
 
 def remote_fingerprint(url: str) -> str:
-    """The size, and the entity tag or the time of the last change."""
+    """The size, and the entity tag or the time of the last change; empty for what is no object."""
     store, path = split(url)
     try:
-        meta = obstore.head(store, path)
+        return _mark(obstore.head(store, path))
     except NotFoundError:
         return ""
     except BaseError as error:
         raise SourceError(f"{url} cannot be read: {error}") from error
+
+
+def _mark(meta: ObjectMeta) -> str:
     return f"{meta['size']}:{meta['e_tag'] or meta['last_modified'].isoformat()}"
 
 
-def remote_magic(url: str, markers: Sequence[str]) -> tuple[bytes, bool]:
-    """The first eight bytes of an object, or whether one of the markers lies below the URL."""
+def remote_magic(url: str) -> bytes:
+    """The first eight bytes of an object; none if there is no object."""
     store, path = split(url)
     try:
-        return bytes(obstore.get_range(store, path, start=0, end=8)), False
+        return bytes(obstore.get_range(store, path, start=0, end=8))
     except NotFoundError:
-        pass
+        return b""
     except BaseError as error:
         raise SourceError(f"{url} cannot be read: {error}") from error
-    for marker in markers:
+
+
+def remote_has(url: str, names: Sequence[str]) -> bool:
+    """Whether one of the names lies below the URL."""
+    store, path = split(url)
+    for name in names:
         try:
-            obstore.head(store, f"{path.rstrip('/')}/{marker}")
+            obstore.head(store, f"{path.rstrip('/')}/{name}".lstrip("/"))
         except NotFoundError:
             continue
         except BaseError as error:
             raise SourceError(f"{url} cannot be read: {error}") from error
-        return b"", True
-    raise SourceError(f"{url} does not exist")
+        return True
+    return False
+
+
+def fetch(url: str, file: IO[bytes]) -> None:
+    """Copy one object into a file, whole.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read to its end.
+    """
+    store, path = split(url)
+    try:
+        file.writelines(obstore.get(store, path).stream(min_chunk_size=_PAGE))
+    except BaseError as error:
+        raise SourceError(f"{url} cannot be read: {error}") from error
+    except OSError as error:
+        raise SourceError(f"{url} cannot be copied to {file.name}: {error.strerror or error}") from error
+    file.flush()
 
 
 class RemoteFile(io.RawIOBase):
@@ -79,9 +127,11 @@ class RemoteFile(io.RawIOBase):
         self._url = url
         self._store, self._path = split(url)
         try:
-            self._size = obstore.head(self._store, self._path)["size"]
+            meta = obstore.head(self._store, self._path)
         except BaseError as error:
             raise SourceError(f"{url} cannot be read: {error}") from error
+        self._size = meta["size"]
+        self._seen = _mark(meta)
         self._at = 0
         self._pages: OrderedDict[int, bytes] = OrderedDict()
 
@@ -95,15 +145,20 @@ class RemoteFile(io.RawIOBase):
 
     def tell(self) -> int:
         """Where the next read begins."""
+        self._require_open()
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to where the next read begins."""
-        self._at = offset + (0, self._at, self._size)[whence]
+        """Move to where the next read begins; beyond the end there is nothing to read."""
+        self._require_open()
+        if whence not in _FROM or (whence == io.SEEK_SET and offset < 0):
+            raise ValueError(f"cannot seek to {offset} from {whence}")
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
         return self._at
 
     def readinto(self, buffer: object, /) -> int:
         """Read up to the buffer's length; fewer bytes only at the end of the file."""
+        self._require_open()
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         length = max(0, min(len(view), self._size - self._at))
         if length > _PAGE:
@@ -127,7 +182,21 @@ class RemoteFile(io.RawIOBase):
         return self._pages[page]
 
     def _range(self, start: int, end: int) -> bytes:
-        data = bytes(obstore.get_range(self._store, self._path, start=start, end=end))
-        if len(data) != end - start:
-            raise OSError(f"{self._url}: {len(data)} bytes came for the range {start}:{end}; the object changed")
+        try:
+            got = obstore.get(self._store, self._path, options={"range": (start, end)})
+            data = bytes(got.bytes())
+        except BaseError as error:
+            raise OSError(f"{self._url}: the range {start}:{end} cannot be read: {error}") from error
+        # Parts of two versions of a file can make a third one that opens without an error.
+        if _mark(got.meta) != self._seen or len(data) != end - start:
+            raise OSError(f"{self._url} changed while it was read; plan again")
         return data
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ValueError(f"{self._url} is closed")
+
+    def close(self) -> None:
+        """Let go of what was read."""
+        self._pages.clear()
+        super().close()

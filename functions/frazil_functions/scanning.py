@@ -183,14 +183,20 @@ def _variables(
             found = Labels.of(read_raw(dataset, url, name, whole))
             digest = found.digest
             labels[digest] = found
-        elif task.digests and task.append_dim not in dims and (name in coordinates or variable.nbytes <= DIGEST_BYTES):
+        elif _is_digested(name, variable, task, coordinates):
             digest = Labels.of(read_raw(dataset, url, name, whole)).digest
         yield (
             name,
             VariableMetadata(
-                dims, variable.shape, stored_dtype(variable), attributes, digest, _decoded_dtype(variable)
+                dims, variable.shape, stored_dtype(variable), attributes, digest, _decoded_dtype(variable, url, name)
             ),
         )
+
+
+def _is_digested(name: str, variable: xr.Variable, task: ScanTask, coordinates: frozenset[str]) -> bool:
+    if not task.digests or task.append_dim in variable.dims or stored_dtype(variable).startswith(UNSUPPORTED):
+        return False
+    return name in coordinates or variable.nbytes <= DIGEST_BYTES
 
 
 def coordinate_names(attributes: dict[str, Attributes]) -> frozenset[str]:
@@ -220,11 +226,14 @@ def stored_dtype(variable: xr.Variable) -> str:
     return f"{UNSUPPORTED}{variable.dtype}"
 
 
-def _decoded_dtype(variable: xr.Variable) -> str | None:
+def _decoded_dtype(variable: xr.Variable, url: str, name: str) -> str | None:
     if not {"scale_factor", "add_offset"} & variable.attrs.keys():
         return None
     empty = xr.Variable(variable.dims, np.empty((0,) * variable.ndim, variable.dtype), variable.attrs)
-    decoded = xr.conventions.decode_cf_variable("", empty, decode_times=False)
+    try:
+        decoded = xr.conventions.decode_cf_variable(name, empty, concat_characters=False, decode_times=False)
+    except (ValueError, TypeError) as error:
+        raise SourceError(f"{url}: the packing of {name!r} cannot be read from its attributes: {error}") from error
     return str(decoded.dtype.newbyteorder("<").str)
 
 

@@ -6,15 +6,19 @@ put together from as many files as it takes.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
 import xarray as xr
+import zarr.storage
 
 from frazil_functions.encoding import (
+    STRING,
     Attributes,
     Values,
     fill_of,
@@ -24,7 +28,15 @@ from frazil_functions.encoding import (
 )
 from frazil_functions.errors import FrazilError, SourceError
 from frazil_functions.regions import Region
-from frazil_functions.remote import RemoteFile, is_remote, remote_fingerprint, remote_magic
+from frazil_functions.remote import (
+    RemoteFile,
+    fetch,
+    is_remote,
+    remote_fingerprint,
+    remote_has,
+    remote_magic,
+    store_below,
+)
 from frazil_functions.tasks import FileSource
 
 logger = logging.getLogger(__name__)
@@ -40,6 +52,7 @@ _MAGIC: Final = {
     b"GRIB": "cfgrib",
 }
 _ZARR_FILES: Final = ("zarr.json", ".zgroup", ".zmetadata")
+_TAKE_FILES: Final = ("h5netcdf", "scipy")
 _RAW: Final = {
     "mask_and_scale": False,
     "decode_times": False,
@@ -68,27 +81,32 @@ def guess_engine(url: str) -> str:
     SourceError
         If it cannot be read, or is of no kind that is known.
     """
-    if is_remote(url):
-        magic, zarr = remote_magic(url, _ZARR_FILES)
-    else:
-        path = Path(url)
-        try:
-            zarr = path.is_dir() and any((path / name).is_file() for name in _ZARR_FILES)
-            magic = b"" if path.is_dir() else _head(path)
-        except OSError as error:
-            raise SourceError(f"{url} cannot be read: {error.strerror or error}") from error
-    if zarr:
-        return "zarr"
-    for start, engine in _MAGIC.items():
-        if magic.startswith(start):
-            return "h5netcdf" if engine == "netcdf4" and is_remote(url) and magic[:1] == b"\x89" else engine
+    try:
+        magic = remote_magic(url) if is_remote(url) else _head(Path(url))
+        for start, engine in _MAGIC.items():
+            if magic.startswith(start):
+                return "h5netcdf" if engine == "netcdf4" and is_remote(url) and magic[:1] == b"\x89" else engine
+        if _is_zarr(url):
+            return "zarr"
+    except OSError as error:
+        raise SourceError(f"{url} cannot be read: {error.strerror or error}") from error
+    if not magic:
+        raise SourceError(f"{url} does not exist, is empty, or is a folder that holds no Zarr hierarchy")
     raise SourceError(
         f"{url} is not a NetCDF, GRIB or Zarr file by its first bytes ({magic[:8]!r}); it may be truncated or of "
         f"another kind. Name the engine that opens it (--engine), one of {', '.join(engines())}."
     )
 
 
+def _is_zarr(url: str) -> bool:
+    if is_remote(url):
+        return remote_has(url, _ZARR_FILES)
+    return any((Path(url) / name).is_file() for name in _ZARR_FILES)
+
+
 def _head(path: Path) -> bytes:
+    if path.is_dir():
+        return b""
     with path.open("rb") as file:
         return file.read(8)
 
@@ -139,27 +157,53 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
     check_engine(engine)
     accepted = xr.backends.list_engines()[engine].open_dataset_parameters or ()
     options: dict[str, Any] = {name: value for name, value in _RAW.items() if name in accepted}
-    where: str | RemoteFile = url
-    if is_remote(url) and engine in {"h5netcdf", "scipy"}:
-        where = RemoteFile(url)
-    if engine == "netcdf4" and is_remote(url):
-        raise SourceError(
-            f"{url}: classic NetCDF is read from a local disk alone with the netcdf4 engine; "
-            "copy it first, or install SciPy and use --engine scipy"
-        )
-    try:
-        return xr.open_dataset(
-            where,  # type: ignore[arg-type] # a file object is one of what it takes
-            engine=engine,
-            chunks=None,
-            cache=False,
-            create_default_indexes=False,
-            **options,
-        )
-    except FrazilError:
-        raise
-    except Exception as error:  # engines raise whatever they like, and each means: not readable
-        raise SourceError(f"{url} cannot be opened with the engine {engine!r}: {_words(error)}") from error
+    where: Any = url
+    with ExitStack() as held:
+        if is_remote(url):
+            where = held.enter_context(_remote(url, engine))
+        try:
+            dataset = xr.open_dataset(
+                where,
+                engine=engine,
+                chunks=None,
+                cache=False,
+                create_default_indexes=False,
+                **options,
+            )
+        except FrazilError:
+            raise
+        except Exception as error:  # engines raise whatever they like, and each means: not readable
+            raise SourceError(f"{url} cannot be opened with the engine {engine!r}: {_words(error)}") from error
+        _close_after(dataset, held.pop_all())
+    return dataset
+
+
+@contextmanager
+def _remote(url: str, engine: str) -> Iterator[Any]:
+    """What an engine opens in place of a URL."""
+    if engine == "zarr":
+        yield zarr.storage.ObjectStore(store_below(url), read_only=True)
+    elif engine == "netcdf4":
+        # The library reads from a local disk alone, so the file comes here whole until it is closed.
+        with NamedTemporaryFile(prefix="frazil-", suffix=".nc") as file:
+            fetch(url, file.file)
+            yield file.name
+    elif engine in _TAKE_FILES:
+        with RemoteFile(url) as opened:
+            yield opened
+    else:
+        yield url
+
+
+def _close_after(dataset: xr.Dataset, held: ExitStack) -> None:
+    close = dataset._close  # noqa: SLF001 - what set_close replaces; there is no other way to ask for it
+
+    def both() -> None:
+        with held:
+            if close is not None:
+                close()
+
+    dataset.set_close(both)
 
 
 def read_raw(dataset: xr.Dataset, url: str, name: str, slices: tuple[slice, ...]) -> Values:
@@ -241,17 +285,17 @@ class FileSources:
         self, file: FileSource, inside: tuple[slice, ...], region: Region, dtype: str, attributes: Attributes
     ) -> Values:
         dataset = self._dataset(file)
-        values = read_raw(dataset, file.url, region.array, inside)
-        variable = dataset.variables[region.array]
-        if variable.dims != region.dims:
+        variable = dataset.variables.get(region.array)
+        if variable is not None and variable.dims != region.dims:
             raise SourceError(f"{file.url}: {region.array!r} has dimensions {variable.dims}, not {region.dims}")
+        values = read_raw(dataset, file.url, region.array, inside)
+        assert variable is not None
         if values.shape != tuple(part.stop - part.start for part in inside):
             raise SourceError(f"{file.url}: {region.array!r} is shorter than it was when the plan was made; plan again")
         if region.array in file.recode:
             own = native_attributes(variable.dtype, dict(variable.attrs))
             return recode(region.array, xr.Variable(region.dims, values, own), attributes, dtype)
-        # Strings of fixed length are shorter in some files than in others.
-        return values.astype(dtype) if values.dtype.kind == "S" else values
+        return _as_planned(values, dtype, region, file)
 
     def _dataset(self, file: FileSource) -> xr.Dataset:
         if file.url in self._open:
@@ -276,6 +320,20 @@ def _replace(slices: tuple[slice, ...], axis: int, part: slice) -> tuple[slice, 
 
 def _filled(shape: tuple[int, ...], dtype: str, attributes: Attributes) -> Values:
     fill = fill_of(dtype, attributes)
-    if dtype == "string":
+    if dtype == STRING:
         return np.full(shape, fill, dtype=object)
     return np.zeros(shape, dtype) if fill is None else np.full(shape, fill, dtype)
+
+
+def _as_planned(values: Values, dtype: str, region: Region, file: FileSource) -> Values:
+    """The values if their type is the target's; Zarr would turn any other into it, whatever becomes of them."""
+    if dtype == STRING:
+        if values.dtype.kind in "OTU":
+            return values
+    elif values.dtype == np.dtype(dtype).newbyteorder("="):
+        return values
+    elif values.dtype.kind == "S" and values.dtype.itemsize <= np.dtype(dtype).itemsize:
+        return values.astype(dtype)  # strings of fixed length are shorter in some files than in others
+    raise SourceError(
+        f"{file.url}: {region.array!r} is stored as {values.dtype}, and was planned to be {dtype}; plan again"
+    )
