@@ -204,6 +204,8 @@ def native(values: Values) -> Values:
     """The same values in the machine's byte order, dates as numbers (see `native_attributes`)."""
     if values.dtype.kind in "mM":
         return values.astype(f"{values.dtype.kind}8[ns]").astype("i8")
+    if values.dtype.kind == "T":  # strings of any length have no byte order
+        return values.astype(object)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 

@@ -5,6 +5,7 @@ put together from as many files as it takes.
 """
 
 import logging
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,14 +149,17 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
             "copy it first, or install SciPy and use --engine scipy"
         )
     try:
-        return xr.open_dataset(
-            where,  # type: ignore[arg-type] # a file object is one of what it takes
-            engine=engine,
-            chunks=None,
-            cache=False,
-            create_default_indexes=False,
-            **options,
-        )
+        with warnings.catch_warnings():
+            # Xarray says that a hierarchy without consolidated metadata opens slower; that is how it came.
+            warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
+            return xr.open_dataset(
+                where,  # type: ignore[arg-type] # a file object is one of what it takes
+                engine=engine,
+                chunks=None,
+                cache=False,
+                create_default_indexes=False,
+                **options,
+            )
     except FrazilError:
         raise
     except Exception as error:  # engines raise whatever they like, and each means: not readable
