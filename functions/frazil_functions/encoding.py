@@ -114,6 +114,9 @@ def stored_attributes(dtype: str, attributes: Attributes) -> Attributes:
             stored["_FillValue"] = base64.standard_b64encode(fill.encode()).decode()
         elif kind in "iu" and isinstance(fill, int | float):
             stored["_FillValue"] = int(fill)
+            half = 1 << (8 * np.dtype(dtype).itemsize - 1)
+            if kind == "u" and attributes.get("_Unsigned") == "false" and fill >= half:
+                stored["_FillValue"] = int(fill) - 2 * half  # Xarray compares it with the values' signed reading
         elif kind == "b":
             stored["_FillValue"] = bool(fill)
         elif kind == "c":
