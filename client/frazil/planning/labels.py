@@ -187,7 +187,8 @@ def _gaps(
     between = np.array([stop - 1 for _, stop in spans[:-1]], np.intp)
     inside = np.delete(steps, between)
     usual = inside.max() if inside.size else np.median(steps)
-    return between[steps[between] > _GAP * usual]
+    found: np.ndarray[tuple[int], np.dtype[np.intp]] = between[steps[between] > _GAP * usual]
+    return found
 
 
 def _holder(spans: Sequence[tuple[int, int]], at: int) -> int:
