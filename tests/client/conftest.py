@@ -1,6 +1,7 @@
-"""Shared by the tests of the client: real files, real repositories on disk, and how to read them with Icechunk alone."""
+"""Shared by the tests of the client: real files, real repositories on disk, read with Icechunk and Xarray alone."""
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -108,7 +109,7 @@ def split() -> Callable[..., list[xr.Dataset]]:
     def split(dataset: xr.Dataset, dim: str, lengths: Iterable[int]) -> list[xr.Dataset]:
         edges = np.cumsum([0, *lengths])
         assert edges[-1] == dataset.sizes[dim]
-        return [dataset.isel({dim: slice(*pair)}) for pair in zip(edges[:-1], edges[1:], strict=True)]
+        return [dataset.isel({dim: slice(*pair)}) for pair in pairwise(edges)]
 
     return split
 
