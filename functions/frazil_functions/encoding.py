@@ -118,6 +118,9 @@ def stored_attributes(dtype: str, attributes: Attributes) -> Attributes:
             stored["_FillValue"] = base64.standard_b64encode(fill.encode()).decode()
         elif kind in "iu" and isinstance(fill, int | float):
             stored["_FillValue"] = int(fill)
+            half = 1 << (8 * np.dtype(dtype).itemsize - 1)
+            if kind == "u" and attributes.get("_Unsigned") == "false" and fill >= half:
+                stored["_FillValue"] = int(fill) - 2 * half  # Xarray compares it with the values' signed reading
         elif kind == "b":
             stored["_FillValue"] = bool(fill)
         elif kind == "c":
@@ -310,8 +313,8 @@ def native(values: Values) -> Values:
     """The same values in the machine's byte order, dates as numbers (see `native_attributes`)."""
     if values.dtype.kind in "mM":
         return values.astype(f"{values.dtype.kind}8[ns]").astype("i8")
-    if values.dtype.kind == "T":
-        return values  # strings of any length have no byte order, and NumPy raises if asked for one
+    if values.dtype.kind == "T":  # strings of any length have no byte order
+        return values.astype(object)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 

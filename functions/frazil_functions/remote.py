@@ -4,15 +4,17 @@ import io
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore import ObjectMeta
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore, from_url
 
 from frazil_functions.errors import SourceError
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta  # a name for the type checker alone
 
 _SCHEMES: Final = ("s3", "s3a", "gs", "az", "abfs", "http", "https")
 _PAGE: Final = 1 << 20
@@ -70,7 +72,7 @@ def remote_fingerprint(url: str) -> str:
         raise SourceError(f"{url} cannot be read: {error}") from error
 
 
-def _mark(meta: ObjectMeta) -> str:
+def _mark(meta: "ObjectMeta") -> str:
     return f"{meta['size']}:{meta['e_tag'] or meta['last_modified'].isoformat()}"
 
 

@@ -5,6 +5,7 @@ put together from as many files as it takes.
 """
 
 import logging
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -162,14 +163,17 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
         if is_remote(url):
             where = held.enter_context(_remote(url, engine))
         try:
-            dataset = xr.open_dataset(
-                where,
-                engine=engine,
-                chunks=None,
-                cache=False,
-                create_default_indexes=False,
-                **options,
-            )
+            with warnings.catch_warnings():
+                # Xarray says that a hierarchy without consolidated metadata opens slower; that is how it came.
+                warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
+                dataset = xr.open_dataset(
+                    where,
+                    engine=engine,
+                    chunks=None,
+                    cache=False,
+                    create_default_indexes=False,
+                    **options,
+                )
         except FrazilError:
             raise
         except Exception as error:  # engines raise whatever they like, and each means: not readable

@@ -16,7 +16,7 @@ import xarray as xr
 import frazil
 from frazil.cli import main
 
-from .conftest import read, series, state
+from .hourly import read, series, state
 
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ from frazil.repositories import locate
 from frazil_functions.forks import dump_fork, load_fork
 from frazil_functions.tasks import Receipt, WriteTask, dump_receipts, load_receipts
 
-from .conftest import read, series, state
+from .hourly import read, series, state
 
 
 class Meddling(frazil.SerialExecutor):
