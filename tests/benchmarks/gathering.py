@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import os
 import pickle
 import sys
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import icechunk
 from harness import Bench, Row, alternate, child, peak_mb, ratios
@@ -59,7 +62,7 @@ def measure(bench: Bench) -> list[Row]:
             met=ratio <= 1.3,
             medians=f"frazil {sides['frazil'].median():.2f} s, icechunk {sides['icechunk'].median():.2f} s",
             spread=spread,
-            how=f"fresh processes after imports; {what}, made by real writes of 16 bytes each and kept on disk; frazil: "
+            how=f"fresh processes after imports; {what}, each with a reference to an object (as real writes leave, with ids of their own), kept on disk; frazil: "
             "load, admit, merge, compare with the plan, amend; icechunk: unpickle, merge, commit",
         ),
         Row(
@@ -89,23 +92,18 @@ def _initialise(directory: Path, tasks: int) -> tuple[bytes, str]:
 
 
 def make_forks(task: ForkTask) -> None:
-    """Write every chunk of some tasks into forks; keep forks and receipts on disk."""
+    """Make forks that hold references to every chunk of some tasks; keep forks and receipts on disk."""
     from zarr.core.buffer import default_buffer_prototype  # noqa: PLC0415  as above
 
     from frazil_functions.tasks import Receipt, RegionReceipt, dump_receipts  # noqa: PLC0415
 
-    value = default_buffer_prototype().buffer.from_bytes(bytes(range(16)))
-
-    async def write(fork: icechunk.ForkSession, times: range) -> None:
-        for at in times:
-            keys = (f"v/c/{at}/{lat}/{lon}" for lat in range(PER_TIME[0]) for lon in range(PER_TIME[1]))
-            await asyncio.gather(*(fork.store.set(key, value) for key in keys))
+    value = default_buffer_prototype().buffer.from_bytes(bytes(1600))  # too long to be kept in the fork itself
 
     for number in task.numbers:
         fork = pickle.loads(task.clean)  # noqa: S301  this program made it
         times = range(number * TIMES, (number + 1) * TIMES)
-        asyncio.run(write(fork, times))
-        data = pickle.dumps(fork)
+        asyncio.run(fork.store.set(f"v/c/{times[0]}/0/0", value))
+        data = pickle.dumps(multiplied(fork, times))
         (task.out / f"fork{number}").write_bytes(data)
         receipt = Receipt(
             run_id="bench",
@@ -123,6 +121,38 @@ def make_forks(task: ForkTask) -> None:
             versions={},
         )
         (task.out / f"receipt{number}").write_bytes(dump_receipts([receipt]))
+
+
+def multiplied(fork: icechunk.ForkSession, times: range) -> icechunk.ForkSession:
+    """The fork with the reference to its only chunk repeated for every chunk of some times.
+
+    Each gets an object id of its own, as if every chunk had been written. The layout is
+    the one that `frazil_functions.forks` reads.
+    """
+    import msgspec  # noqa: PLC0415  as above
+
+    state = msgspec.msgpack.decode(fork.__getstate__()["_session"], type=list[msgspec.Raw])
+    changes = msgspec.msgpack.decode(state[8], type=dict[str, list[object]])
+    [parts] = changes.values()
+    nodes = msgspec.msgpack.decode(
+        msgspec.msgpack.encode(parts[4]), type=dict[tuple[bytes, tuple[()]], dict[tuple[int, ...], dict[str, list[Any]]]]
+    )
+    [(node, chunks)] = nodes.items()
+    [((_, more), offset, length)] = [chunk["Ref"] for chunk in chunks.values()]
+    ids = iter(os.urandom(12 * len(times) * PER_TIME[0] * PER_TIME[1]))
+    parts[4] = {
+        node: {
+            (at, lat, lon): {"Ref": [[bytes(islice(ids, 12)), more], offset, length]}
+            for at in times
+            for lat in range(PER_TIME[0])
+            for lon in range(PER_TIME[1])
+        }
+    }
+    parts[5] = len(times) * PER_TIME[0] * PER_TIME[1]
+    state[8] = msgspec.Raw(msgspec.msgpack.encode(changes))
+    many = icechunk.ForkSession.__new__(icechunk.ForkSession)
+    many.__setstate__({"_session": msgspec.msgpack.encode(state)})
+    return many
 
 
 def region(at: int) -> Region:
