@@ -82,9 +82,7 @@ def recipe_side(files: Path, out: Path) -> None:
     fork = session.fork()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, context) as executor:
-        tasks = [
-            executor.submit(write_chunk, path, start, fork) for path in paths for start in range(0, STEPS, CHUNK)
-        ]
+        tasks = [executor.submit(write_chunk, path, start, fork) for path in paths for start in range(0, STEPS, CHUNK)]
         forks = [task.result() for task in tasks]
     session.merge(*forks)
     session.commit("finished writes")

@@ -135,7 +135,8 @@ def multiplied(fork: icechunk.ForkSession, times: range) -> icechunk.ForkSession
     changes = msgspec.msgpack.decode(state[8], type=dict[str, list[object]])
     [parts] = changes.values()
     nodes = msgspec.msgpack.decode(
-        msgspec.msgpack.encode(parts[4]), type=dict[tuple[bytes, tuple[()]], dict[tuple[int, ...], dict[str, list[Any]]]]
+        msgspec.msgpack.encode(parts[4]),
+        type=dict[tuple[bytes, tuple[()]], dict[tuple[int, ...], dict[str, list[Any]]]],
     )
     [(node, chunks)] = nodes.items()
     [((_, more), offset, length)] = [chunk["Ref"] for chunk in chunks.values()]
