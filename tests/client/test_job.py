@@ -232,8 +232,10 @@ def test_a_branch_that_moved_before_the_run_is_a_conflict(
     repo = frazil.open_repository(target)
     plan = frazil.plan(files, repo, chunks={"time": 4}, executor=serial)
     tip = commit_something(repo)
+    told: list[frazil.Progress] = []
     with pytest.raises(frazil.ConflictError, match="plan again"):
-        frazil.run(plan, executor=serial)
+        frazil.run(plan, executor=serial, listener=told.append)
+    assert [progress.stage for progress in told] == ["template"], "no function was called in vain"
     assert state(target) == (tip, ["main"])
 
 

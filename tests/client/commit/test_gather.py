@@ -5,11 +5,11 @@ from pathlib import Path
 import icechunk
 import pytest
 import zarr
-from frazil_functions.grids import WriteGrid
-from frazil_functions.regions import Region
 
 import frazil
 from frazil.commit.gather import check_merged
+from frazil_functions.grids import WriteGrid
+from frazil_functions.regions import Region
 
 GRID = WriteGrid("a", ("x",), (10,), (2,))
 
