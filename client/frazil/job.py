@@ -14,6 +14,7 @@ from frazil.commit.publish import PREFIX, PrivateBranch, tip_of
 from frazil.commit.verify import Verify, read_back
 from frazil.execution.executor import Executor
 from frazil.execution.lithops import LithopsExecutor
+from frazil.following import following
 from frazil.planning.compare import Accept
 from frazil.planning.inputs import expand
 from frazil.planning.labels import Gaps
@@ -21,7 +22,7 @@ from frazil.planning.make import Options, make_plan
 from frazil.planning.plan import Plan, PlanTarget
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import Listener, Progress, Result, silent
-from frazil.repositories import Location, check_target, locate, location_of, open_repository
+from frazil.repositories import Location, check_target, locate, location_of, open_repository, run_directory
 from frazil.template.store import check_absent, write_template
 from frazil_functions import handler
 from frazil_functions.errors import ConflictError, FrazilError, IncompleteRunError, InvalidInputError
@@ -147,6 +148,8 @@ def run(
 
     Raises
     ------
+    InvalidInputError
+        If the plan does not prove, or the repository was opened with keys that would travel.
     ConflictError
         If the branch has moved since the plan was made.
     IncompleteRunError
@@ -155,6 +158,7 @@ def run(
         If the storage or the backend is at fault.
     """
     began = time.perf_counter()
+    plan.prove()
     repository, private = _open_target(plan, repo)
     with _using(executor) as calls:
         calls.warm()
@@ -324,6 +328,7 @@ def _initialise(
 def _execute(plan: Plan, clean: bytes, gathering: Gathering, executor: Executor, listener: Listener) -> list[Receipt]:
     """Call a function for every task; admit and merge receipts as they arrive."""
     expected = gathering.expected
+    directory = run_directory(plan.target.location, expected.run_id)
     tasks = [
         WriteTask(
             run_id=expected.run_id,
@@ -336,6 +341,7 @@ def _execute(plan: Plan, clean: bytes, gathering: Gathering, executor: Executor,
             sources=plan.sources[slice(*task.sources)],
             regions=task.regions,
             memory_bytes=task.memory_bytes,
+            run_directory=directory,
         )
         for number, task in enumerate(plan.tasks)
     ]
@@ -344,7 +350,10 @@ def _execute(plan: Plan, clean: bytes, gathering: Gathering, executor: Executor,
     listener(Progress("write", 0, plan.region_count, 0, plan.nbytes))
     if not tasks:
         return receipts
-    with contextlib.closing(executor.map(handler.write, tasks)) as outcomes:  # type: ignore[type-var]
+    with (
+        following(directory, plan.region_count, plan.nbytes, listener),
+        contextlib.closing(executor.map(handler.write, tasks)) as outcomes,  # type: ignore[type-var]
+    ):
         for outcome in outcomes:
             if outcome.error is not None:
                 raise _failed(outcome.index, outcome.error) from outcome.error

@@ -196,6 +196,11 @@ def open_repository(where: "str | Path | Location", *, create: bool = True) -> i
         raise BackendError(f"{location} cannot be opened: {_first_line(error)}") from error
 
 
+def run_directory(location: Location | None, run_id: str) -> str | None:
+    """Where a run's directory is: beside the repository, never within it."""
+    return None if location is None else f"{location.url}.frazil/{run_id}"
+
+
 @contextlib.contextmanager
 def exclusive(location: Location | None) -> Iterator[None]:
     """Hold a local repository's lock; object storage needs none.

@@ -108,31 +108,46 @@ def stored_attributes(dtype: str, attributes: Attributes) -> Attributes:
     not say itself, and Zarr's metadata cannot hold it as a number, so it goes; an infinite one
     becomes the fill value.
     """
-    stored = dict(attributes)
     kind = "U" if dtype == STRING else np.dtype(dtype).kind
+    stored = dict(attributes) if kind in "US" else _with_plain_marks(kind, attributes)
     if "_FillValue" in stored:
-        fill = number(stored["_FillValue"])
-        if kind == "f" and isinstance(fill, int | float):
-            stored["_FillValue"] = _fill_bytes(float(fill))
-        elif kind == "S" and isinstance(fill, str):
-            stored["_FillValue"] = base64.standard_b64encode(fill.encode()).decode()
-        elif kind in "iu" and isinstance(fill, int | float):
-            stored["_FillValue"] = int(fill)
-        elif kind == "b":
-            stored["_FillValue"] = bool(fill)
-        elif kind == "c":
-            del stored["_FillValue"]
-    if kind not in "US" and "missing_value" in stored:
-        declared = stored["missing_value"]
-        marks = declared if isinstance(declared, list) else [declared]
-        plain = [mark for mark in marks if not isinstance(mark, str)]
-        if not plain:
-            del stored["missing_value"]
-        else:
-            stored["missing_value"] = plain if isinstance(declared, list) else plain[0]
-        if kind == "f" and "_FillValue" not in stored and any(mark in {"Infinity", "-Infinity"} for mark in marks):
-            stored["_FillValue"] = _fill_bytes(float(next(mark for mark in marks if "Infinity" in str(mark))))
+        fill = _stored_fill(kind, dtype, stored.pop("_FillValue"), attributes)
+        if fill is not None:
+            stored["_FillValue"] = fill
     return stored
+
+
+def _with_plain_marks(kind: str, attributes: Attributes) -> Attributes:
+    """The attributes with a `missing_value` of numbers that JSON can hold, or without one."""
+    stored = dict(attributes)
+    declared = stored.pop("missing_value", [])
+    marks = declared if isinstance(declared, list) else [declared]
+    plain = [mark for mark in marks if not isinstance(mark, str)]
+    if plain:
+        stored["missing_value"] = plain if isinstance(declared, list) else plain[0]
+    infinite = next((mark for mark in marks if mark in {"Infinity", "-Infinity"}), None)
+    if kind == "f" and infinite is not None:
+        stored.setdefault("_FillValue", infinite)
+    return stored
+
+
+def _stored_fill(kind: str, dtype: str, declared: JSON, attributes: Attributes) -> JSON:
+    """The fill value as Xarray reads it; None if the type has none such."""
+    fill = number(declared)
+    if kind == "f" and isinstance(fill, int | float):
+        return _fill_bytes(float(fill))
+    if kind in "iu" and isinstance(fill, int | float):
+        if not np.isfinite(fill):
+            return None
+        half = 1 << (8 * np.dtype(dtype).itemsize - 1)
+        # Xarray compares it with the values' signed reading.
+        signed = kind == "u" and attributes.get("_Unsigned") == "false" and fill >= half
+        return int(fill) - 2 * half if signed else int(fill)
+    if kind == "S" and isinstance(fill, str):
+        return base64.standard_b64encode(fill.encode()).decode()
+    if kind == "b":
+        return bool(fill)
+    return None if kind == "c" else declared
 
 
 def _fill_bytes(fill: float) -> str:
@@ -310,8 +325,8 @@ def native(values: Values) -> Values:
     """The same values in the machine's byte order, dates as numbers (see `native_attributes`)."""
     if values.dtype.kind in "mM":
         return values.astype(f"{values.dtype.kind}8[ns]").astype("i8")
-    if values.dtype.kind == "T":
-        return values  # strings of any length have no byte order, and NumPy raises if asked for one
+    if values.dtype.kind == "T":  # strings of any length have no byte order
+        return values.astype(object)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 

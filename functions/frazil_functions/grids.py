@@ -32,7 +32,7 @@ class WriteGrid:
     >>> grid.counts, grid.total
     ((3, 1), 3)
     >>> [str(region) for region in grid.cut(max_units=2)]
-    ['tas[time 0:8, lat 0:4]', 'tas[time 8:10, lat 0:4]']
+    ['tas[time 0:4, lat 0:4]', 'tas[time 4:10, lat 0:4]']
     """
 
     array: str

@@ -177,19 +177,20 @@ def _variables(
     for key, variable in dataset.variables.items():
         name, dims = str(key), tuple(str(dim) for dim in variable.dims)
         attributes = native_attributes(variable.dtype, json_attributes(variable.attrs))
-        digest = None
-        whole = (slice(None),) * len(dims)
-        if dims == (name,):
-            found = Labels.of(read_raw(dataset, url, name, whole))
-            digest = found.digest
-            labels[digest] = found
-        elif _is_digested(name, variable, task, coordinates):
-            digest = Labels.of(read_raw(dataset, url, name, whole)).digest
+        dtype, digest = stored_dtype(variable), None
+        if dims == (name,) or _is_digested(name, variable, task, coordinates):
+            values = read_raw(dataset, url, name, (slice(None),) * len(dims))
+            if values.dtype.kind == "O" and dtype != STRING:
+                # Of rows of differing lengths, Xarray tells the type of their elements.
+                dtype = f"{UNSUPPORTED}{variable.dtype} in rows of differing lengths"
+            else:
+                found = Labels.of(values)
+                digest = found.digest
+                if dims == (name,):
+                    labels[digest] = found
         yield (
             name,
-            VariableMetadata(
-                dims, variable.shape, stored_dtype(variable), attributes, digest, _decoded_dtype(variable, url, name)
-            ),
+            VariableMetadata(dims, variable.shape, dtype, attributes, digest, _decoded_dtype(variable, url, name)),
         )
 
 

@@ -63,6 +63,8 @@ class WriteTask:
         What to write, in order.
     memory_bytes
         How many bytes of values may be held at once; a single region may exceed it.
+    run_directory
+        Where the task says how far it is; nowhere if None.
     """
 
     run_id: str
@@ -75,6 +77,7 @@ class WriteTask:
     sources: tuple[FileSource, ...]
     regions: tuple[Region, ...]
     memory_bytes: int
+    run_directory: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

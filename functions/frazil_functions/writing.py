@@ -6,6 +6,7 @@ codecs run on as many threads as there are processors.
 """
 
 import asyncio
+import logging
 import os
 import platform
 import resource
@@ -28,8 +29,14 @@ from frazil_functions.errors import BackendError, SourceError
 from frazil_functions.forks import dump_fork, load_fork
 from frazil_functions.grids import WriteGrid
 from frazil_functions.regions import Region
+from frazil_functions.rundir import TaskProgress, open_run_directory, put_progress
 from frazil_functions.sources import FileSources, Source
 from frazil_functions.tasks import Receipt, RegionReceipt, WriteTask
+
+logger = logging.getLogger(__name__)
+
+TELL_SECONDS = 1.0
+"""How often a task says how far it is, at most."""
 
 _IN_FLIGHT = 64
 """How many regions may be encoded at once, however small they are."""
@@ -82,6 +89,32 @@ class _Budget:
         async with self.freed:
             self.held -= nbytes
             self.freed.notify_all()
+
+
+class _Told:
+    """How far the task is, said in the run directory once in a while; a lost word costs nothing."""
+
+    def __init__(self, task: WriteTask) -> None:
+        self._number = task.number
+        self._store = open_run_directory(task.run_directory) if task.run_directory is not None else None
+        self._next = time.monotonic() + TELL_SECONDS
+
+    def due(self) -> bool:
+        """Whether it is time; if so, the next time is counted from now."""
+        if self._store is None or time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + TELL_SECONDS
+        return True
+
+    def tell(self, regions: int, nbytes: int) -> None:
+        """Say it; give up for good if it cannot be stored, for the receipts are what counts."""
+        if self._store is None:
+            return
+        try:
+            put_progress(self._store, TaskProgress(self._number, regions, nbytes))
+        except BackendError as error:
+            logger.warning("%s", error)
+            self._store = None
 
 
 def write_task(task: WriteTask, source: Source | None = None) -> list[Receipt]:
@@ -197,6 +230,7 @@ async def _write(task: WriteTask, fork: icechunk.ForkSession, sources: Source, c
     budget = _Budget(task.memory_bytes)
     room = asyncio.Semaphore(_IN_FLIGHT)
     receipts: dict[int, RegionReceipt] = {}
+    told = _Told(task)
 
     async def finish(number: int, region: Region, values: Values, nbytes: int) -> None:
         target = targets[region.array]
@@ -211,6 +245,9 @@ async def _write(task: WriteTask, fork: icechunk.ForkSession, sources: Source, c
             room.release()
             await budget.give(nbytes)
         receipts[number] = RegionReceipt(region, target.grid.count(region), values.nbytes, crc)
+        if told.due():
+            done = receipts.values()
+            await asyncio.to_thread(told.tell, len(done), sum(one.nbytes for one in done))
 
     with ThreadPoolExecutor(1, "frazil-read") as reader:
         async with asyncio.TaskGroup() as writes:

@@ -132,8 +132,9 @@ def test_a_fill_value_that_the_type_does_not_have_is_none(attributes: dict[str, 
     assert fill_of("<i2", json_attributes(attributes)) == 0
 
 
-def test_a_missing_value_of_nan_on_whole_numbers_leaves_the_store_readable(tmp_path: Path) -> None:
-    found = reopened(store(tmp_path / "s", "<i2", {"missing_value": np.nan}, np.array([1, 2])))
+@pytest.mark.parametrize("name", ["missing_value", "_FillValue"])
+def test_a_fill_of_nan_on_whole_numbers_leaves_the_store_readable(tmp_path: Path, name: str) -> None:
+    found = reopened(store(tmp_path / "s", "<i2", {name: np.nan}, np.array([1, 2])))
     assert found.values.tolist() == [1, 2, 0, 0]
 
 

@@ -9,7 +9,6 @@ Lithops evaluates what functions leave in the staging bucket: who can write ther
 import importlib.util
 import logging
 import os
-import re
 import secrets
 import sys
 import tempfile
@@ -18,55 +17,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from queue import SimpleQueue
-from subprocess import Popen
 from typing import Any, Self
 
 from frazil.execution import localhost
+from frazil.execution.configuration import LOCAL_INTERVAL, REMOTE_INTERVAL, Settings, completed
 from frazil.execution.executor import Outcome
-from frazil.execution.wire import packed, received, remote
-from frazil_functions.errors import BackendError, FrazilError, InvalidInputError
+from frazil.execution.watching import Calls, Surroundings
+from frazil.execution.wire import packed, remote
+from frazil_functions.errors import BackendError, FrazilError
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks at the calls of a map. Lithops' own monitor reads the statuses; by default every
-# 2 s, which is how long each job would idle at its end. Listing a local directory is nearly free; in object
-# storage a second is a few LIST requests a minute.
-_LOCAL_INTERVAL = 0.03
-_REMOTE_INTERVAL = 1.0
-_DOWNLOADS = 16  # values above 8 kB lie in storage, one request away each
-
-_SECRET = re.compile(
-    r"(secret|passw|token|access_key|api_?key|account_key|private_key|connection_string|amqp_url)",
-    re.IGNORECASE,
-)
-_NOT_SECRET = re.compile(r"_(path|file|name|arn)$", re.IGNORECASE)
-
 _OPENING = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Settings:
-    backend: str | None
-    config: Mapping[str, Any] | None
-    config_file: Path | None
-    workers: int | None
-    start_deadline: float
-    call_timeout: float | None
-
-    def __post_init__(self) -> None:
-        if self.config is not None and self.config_file is not None:
-            raise InvalidInputError("Lithops' configuration is given twice: pass config or config_file, not both")
-        if self.config_file is not None and not self.config_file.is_file():
-            raise InvalidInputError(f"There is no Lithops configuration file {str(self.config_file)!r}")
-        for name in ("workers", "start_deadline", "call_timeout"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise InvalidInputError(f"{name} is {value}; it must be greater than zero")
 
 
 class LithopsExecutor:
@@ -112,7 +76,7 @@ class LithopsExecutor:
         start_deadline: float = 300.0,
         call_timeout: float | None = None,
     ) -> None:
-        self._settings = _Settings(
+        self._settings = Settings(
             backend=backend,
             config=config,
             config_file=config_file,
@@ -120,7 +84,7 @@ class LithopsExecutor:
             start_deadline=start_deadline,
             call_timeout=call_timeout,
         )
-        self._opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frazil-lithops")
+        self._opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frazil-lithops-opener")
         self._opening: Future[_Session] | None = None
         self._lock = threading.Lock()
 
@@ -131,7 +95,7 @@ class LithopsExecutor:
             return self._settings.workers
         if self._settings.backend == "localhost":
             return localhost.cpus()
-        return self._session().workers
+        return self._session().around.workers
 
     def warm(self) -> None:
         """Import Lithops and connect to the backend, in the background."""
@@ -178,59 +142,67 @@ class LithopsExecutor:
 class _Session:
     """A Lithops executor with the surroundings it needs, from its creation to its removal."""
 
-    def __init__(self, settings: _Settings) -> None:
+    def __init__(self, settings: Settings) -> None:
         try:
-            # Lithops numbers executors through the environment, which belongs to the whole process.
+            # Lithops numbers its executors through the environment, which belongs to the whole process.
             with _OPENING, ExitStack() as stack:
                 self._open(settings, stack)
                 self._closing = stack.pop_all()
         except FrazilError:
             raise
-        except Exception as error:  # every backend, and every cloud's library below it, raises errors of its own
+        except Exception as error:  # every backend and cloud library raises errors of its own
             raise BackendError(
                 f"Lithops cannot use {settings.backend or 'the configured backend'}: {error}. "
                 "Check its configuration and credentials; `frazil doctor` says what is missing"
             ) from error
 
-    def _open(self, settings: _Settings, stack: ExitStack) -> None:
+    def _open(self, settings: Settings, stack: ExitStack) -> None:
         home = _import_lithops()
         if home is not None:
             home.enter()
             stack.callback(home.leave)
-        from lithops import FunctionExecutor, constants  # noqa: PLC0415  a third of a second; at first use only
+        # Lithops takes a tenth of a second and more to import; here and below it waits for its first use.
+        from lithops import FunctionExecutor, constants  # noqa: PLC0415
+        from lithops.config import load_config  # noqa: PLC0415
 
-        config, local = _configuration(settings)
-        self.settings = settings
-        backend_settings: dict[str, Any] = {}
+        found = settings.config
+        if found is None:
+            found = load_config(settings.config_file and str(settings.config_file))
+        config, local = completed(found, settings.backend)
+        workers = settings.workers or (localhost.cpus() if local else None)
+        options: dict[str, Any] = {}
         if local:
             directory = Path(tempfile.mkdtemp(prefix="frazil-", dir=constants.TEMP_DIR))
             stack.callback(localhost.remove, directory)
-            launcher = localhost.write_launcher(directory, Path(constants.TEMP_DIR))
-            # Version 2 starts an interpreter for each call, 0.15 s more than the fork of version 1. In return the
-            # end of a worker is seen at once and names its signal; version 1 waits for ever for a killed one.
-            # A job of one call, or of one call for each worker, takes equally long with both.
-            backend_settings |= {"version": 2, "runtime": str(launcher)}
-            backend_settings["worker_processes"] = settings.workers or localhost.cpus()
-            stack.callback(_describe_runtime(str(launcher)))
-        elif settings.workers is not None:
-            backend_settings["max_workers"] = settings.workers
+            launcher = str(localhost.write_launcher(directory, Path(constants.TEMP_DIR)))
+            # Version 2 starts an interpreter for each call, 0.15 s more than version 1 and its forks. Then
+            # a worker's end is seen at once and tells its signal; version 1 waits for a killed worker for
+            # ever. A job of one call, or of one call for each worker, takes as long with both.
+            options = {"version": 2, "runtime": launcher, "worker_processes": workers}
+            stack.callback(_describe_runtime(launcher))
+        elif workers is not None:
+            options = {"max_workers": workers}
 
         with _own_session_id(constants):
-            # Of all log levels, None alone leaves the logging of this process as it is.
-            self.executor: Any = FunctionExecutor(config=config, log_level=None, **backend_settings)
-        stack.callback(self._leave)
-        self._cleaner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frazil-lithops-cleaner")
-        stack.callback(self._cleaner.shutdown)
+            # Of all log levels None alone leaves the logging of this process as it is.
+            self._executor: Any = FunctionExecutor(config=config, log_level=None, **options)
         self._constants: Any = constants
-        self.storage: Any = self.executor.internal_storage
-        self.local_environment: Any = self.executor.compute_handler.env if local else None
-        self.interval = _LOCAL_INTERVAL if local else _REMOTE_INTERVAL / 5
-        self.workers: int = backend_settings.get("worker_processes") or self.executor.invoker.max_workers or 1000
-        self._running: set[_Calls] = set()
+        self._settings = settings
+        self._running: set[Calls] = set()
+        self._cleaner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frazil-lithops-cleaner")
+        stack.callback(self._leave)
+        self.around = Surroundings(
+            storage=self._executor.internal_storage,
+            monitor=self._executor.job_monitor,
+            environment=self._executor.compute_handler.env if local else None,
+            workers=workers or self._executor.invoker.max_workers or 1000,
+            interval=LOCAL_INTERVAL if local else REMOTE_INTERVAL / 5,
+            start_deadline=settings.start_deadline,
+        )
 
-    def start(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> "_Calls":
+    def start(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Calls:
         """Submit one call for each argument."""
-        from lithops.job.serialize import SerializeIndependent  # noqa: PLC0415  see above
+        from lithops.job.serialize import SerializeIndependent  # noqa: PLC0415  at its first use
 
         pickles = SerializeIndependent([])
         name = getattr(function, "__qualname__", repr(function))
@@ -245,59 +217,65 @@ class _Session:
             (packed(argument, f"The argument of call {index} of {name}", dumps),)
             for index, argument in enumerate(arguments)
         ]
+        timeout = self._settings.call_timeout
         try:
-            # None: send no modules along. Finding them takes seconds, and both sides hold them by contract.
-            futures = self.executor.map(call, packets, timeout=self.settings.call_timeout, include_modules=None)
-        except Exception as error:  # as for opening, with the backend's errors at invocation
+            # No modules are sent along: finding them takes seconds, and both sides hold them by contract.
+            futures = self._executor.map(call, packets, timeout=timeout, include_modules=None)
+        except Exception as error:  # as for opening: errors of the backend's own
             raise BackendError(f"Lithops could not start the calls of {name}: {error}") from error
-        calls = _Calls(self, name, list(futures))
+        calls = Calls(name, list(futures), self.around, self._forget)
         self._running.add(calls)
         return calls
 
-    def forget(self, calls: "_Calls", *, stop: bool) -> None:
-        """Drop all that Lithops keeps of these calls, here and in storage; end those that run, if possible."""
+    def _forget(self, calls: Calls) -> None:
+        """Drop what Lithops keeps of these calls, here and in storage; end those that run, if possible."""
         self._running.discard(calls)
-        jobs, handler = {calls.job_key}, self.executor.compute_handler
+        jobs, handler = {calls.job_key}, self._executor.compute_handler
         # The capacity that lost calls seem to hold would be missing to the next map.
-        self.executor.invoker.discard_pending(jobs, {calls.job_id})
-        if self.local_environment is None:
-            handler.clear(jobs)  # the objects of finished jobs, where a backend keeps some
-        elif stop:
+        self._executor.invoker.discard_pending(jobs, {future.job_id for future in calls.futures})
+        if self.around.environment is None:
+            handler.clear(jobs)  # some backends keep an object for each job
+        elif calls.unfinished:
             calls.kill()
             handler.clear(jobs, exception=BackendError("ended by the client"))
-            self._await_manager()
-        self.executor.job_monitor.remove(calls.futures)
-        self.executor.job_monitor.stop()  # the next map gets a new one; this one remembers every call it saw
-        self.executor.futures.clear()
+        self._executor.job_monitor.remove(calls.futures)
+        if not self._running:
+            if self.around.environment is not None and calls.unfinished:
+                self._await_manager()
+            self._executor.job_monitor.stop()  # it remembers every call it saw; the next map gets a new one
+            self._executor.futures.clear()
         self._cleaner.submit(self._delete, calls.job_key)
 
     def _await_manager(self) -> None:
         # A job that comes while the manager thread of the one before is ending never gets workers.
-        handler, patience = self.executor.compute_handler, time.monotonic() + 5
+        handler, patience = self._executor.compute_handler, time.monotonic() + 5
         while handler.job_manager is not None and time.monotonic() < patience:
             time.sleep(0.005)
 
     def _delete(self, job_key: str) -> None:
-        # Lithops' own cleaner is another process that outlives this one by seconds.
         # The slash matters: the key of job 1 is also how that of job 10 begins.
         prefix = f"{self._constants.JOBS_PREFIX}/{job_key}/"
+        storage, bucket = self.around.storage.storage, self.around.storage.bucket
         try:
-            keys = self.storage.storage.list_keys(self.storage.bucket, prefix)
+            keys = storage.list_keys(bucket, prefix)
             if keys:
-                self.storage.storage.delete_objects(self.storage.bucket, keys)
+                storage.delete_objects(bucket, keys)
         except Exception as error:  # noqa: BLE001  the job is done; each storage backend has errors of its own
-            logger.warning("Could not delete %s/%s of Lithops: %s", self.storage.bucket, prefix, error)
-        localhost.remove(Path(self._constants.JOBS_DIR, job_key))
+            logger.warning("Could not delete what Lithops left in %s/%s: %s", bucket, prefix, error)
         Path(self._constants.LOGS_DIR, f"{job_key}.log").unlink(missing_ok=True)
 
     def _leave(self) -> None:
-        self.executor.__exit__(None, None, None)
-        if self.local_environment is not None:
+        self._executor.__exit__(None, None, None)
+        if self.around.environment is not None:
             self._await_manager()
-        invocations = getattr(self.executor.invoker, "executor", None)  # a thread pool that nothing else ends
-        if invocations is not None:
+        invocations = getattr(self._executor.invoker, "executor", None)
+        if invocations is not None:  # a thread pool of the backends that take single calls; nothing else ends it
             invocations.shutdown(cancel_futures=True)
-        self._delete(self.executor.executor_id)
+        self._cleaner.submit(self._delete, self._executor.executor_id)
+        self._cleaner.shutdown()
+        # Not before the threads that start workers have ended: one that misses its file here dies of it.
+        for directory in Path(self._constants.JOBS_DIR).glob(f"{self._executor.executor_id}-*"):
+            localhost.remove(directory)
 
     def close(self) -> None:
         """End every call, thread and file of this session."""
@@ -306,136 +284,20 @@ class _Session:
         self._closing.close()
 
 
-class _Calls:
-    """The calls of one map: watched from a thread, so that a slow reader of outcomes delays nothing."""
-
-    def __init__(self, session: _Session, name: str, futures: list[Any]) -> None:
-        self.futures = futures
-        self.job_key: str = futures[0].job_key
-        self.job_id: str = futures[0].job_id
-        self._session = session
-        self._name = name
-        self._waiting = dict(enumerate(futures))
-        self._processes: dict[int, Popen[bytes]] = {}
-        self._outcomes: SimpleQueue[Outcome[Any] | BaseException] = SimpleQueue()
-        self._ending = threading.Event()
-        self._lock = threading.Lock()
-        self._signs = (0, 0)
-        self._last_sign = time.monotonic()
-        self._watcher = threading.Thread(target=self._watch, name="frazil-lithops-calls", daemon=True)
-        self._watcher.start()
-
-    def next(self) -> Outcome[Any]:
-        """The next call that ended, whichever it is."""
-        outcome = self._outcomes.get()
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
-
-    def end(self) -> None:
-        """End the calls that still run; do nothing when called again."""
-        with self._lock:
-            if self._ending.is_set():
-                return
-            self._ending.set()
-        self._watcher.join()
-        self._outcomes.put(BackendError("The executor was left while its calls were running"))
-        self._session.forget(self, stop=bool(self._waiting))
-
-    def kill(self) -> None:
-        """End the worker processes of these calls on this machine."""
-        for process in self._processes.values():
-            localhost.kill(process)
-
-    def _watch(self) -> None:
-        try:
-            with ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="frazil-lithops-values") as downloads:
-                while self._waiting and not self._ending.wait(self._session.interval):
-                    for index, future in list(self._waiting.items()):
-                        if _has_reported(future):
-                            del self._waiting[index]
-                            downloads.submit(self._fetch, index, future)
-                    for index, reason in list(self._lost()):
-                        self._session.executor.job_monitor.remove([self._waiting.pop(index)])
-                        self._give_up(index, reason)
-        except BaseException as error:  # noqa: BLE001  raised again by `next`, in the thread that reads outcomes
-            self._outcomes.put(error)
-
-    def _fetch(self, index: int, future: Any) -> None:  # noqa: ANN401  Lithops has no types
-        try:
-            # Raising, as it does by default, it would also replace sys.excepthook.
-            reply = future.result(throw_except=False, internal_storage=self._session.storage)
-            # Errors of the function travel in the reply: this one is of Lithops, or of the worker.
-            reason = str(future._exception[1]) if future.error else "its value never appeared in storage"  # noqa: SLF001  not raised, it is nowhere else
-        except Exception as error:  # noqa: BLE001  what a worker left may be of any kind; the call is lost with it
-            reply, reason = None, f"what it reported cannot be read: {error!r}"
-        if reply is None:
-            self._give_up(index, reason)
-        else:
-            self._outcomes.put(received(index, self._name, reply))
-
-    def _give_up(self, index: int, reason: str) -> None:
-        error = BackendError(f"Call {index} of {self._name} was lost: {reason}")
-        self._outcomes.put(Outcome(index, error=error))
-
-    def _lost(self) -> Iterator[tuple[int, str]]:
-        if self._session.local_environment is not None:
-            yield from self._dead()
-        now, started = time.monotonic(), sum(not future.invoked for future in self._waiting.values())
-        signs = (len(self._waiting), started)
-        deadline = self._session.settings.start_deadline
-        if signs != self._signs or started >= self._session.workers:
-            self._signs, self._last_sign = signs, now
-        elif now - self._last_sign > deadline:
-            for index, future in self._waiting.items():
-                if future.invoked:
-                    yield (
-                        index,
-                        f"it had not started {deadline:g} s after the last call that started or ended. The backend "
-                        "dropped it, or has less room than `workers` says: lower that, or raise start_deadline",
-                    )
-
-    def _dead(self) -> Iterator[tuple[int, str]]:
-        # Lithops on this machine only logs that a worker ended; a call without a status stays "running".
-        environment = self._session.local_environment
-        for index, future in self._waiting.items():
-            process = environment.task_processes.get(f"{self.job_key}-{future.call_id}")
-            if process is not None:
-                self._processes[index] = process
-        all_ended = environment.jobs[self.job_key].done
-        for index, future in self._waiting.items():
-            process = self._processes.get(index)
-            how = localhost.ending(process) if process is not None else "its process ended" if all_ended else None
-            # A worker writes the status before it ends, so one that is missing now will not come.
-            if how is not None and not _has_reported(future) and not self._has_status(future):
-                if process is not None:
-                    localhost.kill(process)
-                yield index, f"{how} before it could report"
-
-    def _has_status(self, future: Any) -> bool:  # noqa: ANN401  Lithops has no types
-        try:
-            return bool(self._session.storage.get_call_status(future.executor_id, future.job_id, future.call_id))
-        except ValueError:  # half a status: the worker was killed while it wrote
-            return False
-
-
-def _has_reported(future: Any) -> bool:  # noqa: ANN401  Lithops has no types
-    return bool(future.ready or future.success or future.done)
-
-
 @cache
 def _import_lithops() -> localhost.Home | None:
     """Import Lithops with a temporary directory of its own; None if somebody imported it before.
 
-    Lithops takes its directory from `tempfile` in `lithops.constants`. Other threads may ask `tempfile` for
-    files meanwhile, so that module alone is loaded ahead, which takes no time, and not the whole package.
+    Lithops takes its directory from `tempfile`, in `lithops.constants`. Other threads may ask `tempfile` for
+    a file meanwhile, so that module alone is loaded ahead, in no time, and not the whole package.
     """
     if "lithops" in sys.modules:
         return None
     package = importlib.util.find_spec("lithops")
     if package is None or package.origin is None:
         raise BackendError("Lithops is not installed; `pip install frazil` brings it")
-    spec = importlib.util.spec_from_file_location("lithops.constants", Path(package.origin).with_name("constants.py"))
+    file = Path(package.origin).with_name("constants.py")
+    spec = importlib.util.spec_from_file_location("lithops.constants", file)
     assert spec is not None
     assert spec.loader is not None
     constants = importlib.util.module_from_spec(spec)
@@ -447,66 +309,21 @@ def _import_lithops() -> localhost.Home | None:
         tempfile.tempdir = usual
     sys.modules["lithops.constants"] = constants
 
-    import lithops  # noqa: PLC0415  see above
+    import lithops  # noqa: PLC0415  not before its constants
 
     lithops.constants = constants
-    # Without a handler of its own or of the application, its warnings would go to stderr.
+    # With no handler, neither its own nor the application's, its warnings would go to stderr.
     logging.getLogger("lithops").addHandler(logging.NullHandler())
     return home
 
 
-def _configuration(settings: _Settings) -> tuple[dict[str, Any], bool]:
-    """Lithops' configuration as it is to be, and whether it means this machine."""
-    from lithops.config import load_config  # noqa: PLC0415  see above
-
-    if settings.config is not None:
-        config = deepcopy(dict(settings.config))
-    else:
-        config = load_config(settings.config_file and str(settings.config_file))
-    section = config["lithops"] = dict(config.get("lithops") or {})
-    if settings.backend is not None:
-        section.pop("mode", None)
-        section["backend"] = settings.backend
-    elif not section.get("backend") and not section.get("mode"):
-        section["backend"] = "localhost"
-    local = (section.get("backend") or section.get("mode")) == "localhost"
-    if local:
-        section |= {"storage": "localhost", "monitoring": "storage", "monitoring_interval": _LOCAL_INTERVAL}
-    else:
-        if section.get("storage") == "localhost":
-            del section["storage"]  # of Lithops' fallback for no configuration; refused for any other backend
-        section.setdefault("monitoring_interval", _REMOTE_INTERVAL)
-        _warn_of_secrets(config)
-    section["data_limit"] = False  # it limits the arguments of all calls together, to 4 MiB
-    section["data_cleaner"] = False
-    return config, local
-
-
-def _warn_of_secrets(config: Mapping[str, Any]) -> None:
-    names = sorted(_secret_keys(config))
-    if names:
-        logger.warning(
-            "Lithops' configuration holds %s. All of it travels to every call and can be read in the backend's logs "
-            "and storage: remove them, and use a role, a profile or the environment",
-            ", ".join(names),
-        )
-
-
-def _secret_keys(section: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    for key, value in section.items():
-        if isinstance(value, Mapping):
-            yield from _secret_keys(value, f"{path}{key}.")
-        elif value and _SECRET.search(str(key)) and not _NOT_SECRET.search(str(key)):
-            yield f"{path}{key}"
-
-
 def _describe_runtime(runtime: str) -> Callable[[], None]:
-    """Tell Lithops what it would start a process to find out, and keep in the home directory."""
-    from lithops.constants import RUNTIMES_PREFIX  # noqa: PLC0415  see above
-    from lithops.localhost.config import runtime_key  # noqa: PLC0415
-    from lithops.storage.storage import RUNTIME_META_CACHE  # noqa: PLC0415
-    from lithops.utils import CURRENT_PY_VERSION  # noqa: PLC0415
-    from lithops.version import __version__  # noqa: PLC0415
+    """Tell Lithops what it would start a process to find out, and keep under the home directory."""
+    from lithops.constants import RUNTIMES_PREFIX  # noqa: PLC0415  at its first use, as all of Lithops
+    from lithops.localhost.config import runtime_key  # noqa: PLC0415  the same
+    from lithops.storage.storage import RUNTIME_META_CACHE  # noqa: PLC0415  the same
+    from lithops.utils import CURRENT_PY_VERSION  # noqa: PLC0415  the same
+    from lithops.version import __version__  # noqa: PLC0415  the same
 
     key = f"{RUNTIMES_PREFIX}/{runtime_key(runtime)}.meta.json"
     RUNTIME_META_CACHE[key] = {
@@ -522,8 +339,8 @@ def _describe_runtime(runtime: str) -> Callable[[], None]:
 def _own_session_id(constants: Any) -> Iterator[None]:  # noqa: ANN401  Lithops has no types
     """Name the next Lithops executor apart from all others, and leave the environment as it was.
 
-    The names of job data begin with a session id, which Lithops reads from the environment, or invents with
-    24 bits and exports. Processes started from this one would inherit it, and write over each other's data.
+    The names of job data begin with a session id. Lithops reads it from the environment, or invents one of
+    24 bits and exports it; programs started from this one would then write over each other's data.
     """
     names = (constants.SESSION_ID_ENV, constants.TOTAL_EXECUTORS_ENV)
     before = {name: os.environ.pop(name, None) for name in names}

@@ -1,4 +1,4 @@
-"""Where Lithops' localhost backend works: a directory of this process's own, and the command that starts workers.
+"""Where Lithops' localhost backend works: its own directory, and how workers start and end.
 
 It does not import Lithops: the directory has to exist before anything does.
 """

@@ -33,7 +33,7 @@ def packed(value: object, what: str, dumps: Callable[[Any], bytes] = pickle.dump
 
 
 def remote(function: bytes) -> Callable[[bytes], Reply]:
-    """What runs on the other side, for a pickled function: a call that answers and never raises.
+    """Make what runs on the other side, for a pickled function: a call that answers and never raises.
 
     The call is nested so that cloudpickle sends its code along: the other side needs the modules
     of `function`, and nothing of the client.
@@ -61,7 +61,7 @@ def remote(function: bytes) -> Callable[[bytes], Reply]:
 
 
 def received(index: int, name: str, reply: Reply) -> Outcome[Any]:
-    """The outcome that a reply tells of; `name` is the function's, for messages."""
+    """Read the outcome that a reply tells of; `name` is the function's, for messages."""
     step, content, text = reply
     call = f"Call {index} of {name}"
     try:

@@ -94,40 +94,77 @@ def infer_append_dim(files: Sequence[FileMetadata], labels: Mapping[str, Labels]
     LabelError
         If no dimension does, or several do.
     """
-    first = files[0]
+    first, last = files[0], files[-1]
     if len(files) == 1:
         return _growing(first)
     differ = [dim for dim in first.sizes if len({_mark(file, dim) for file in files}) > 1]
-    if len(differ) == 1:
-        return differ[0]
-    if differ:
-        raise LabelError(
-            f"the files differ along {', '.join(map(repr, differ))}; files can follow each other along one dimension. "
-            "Name it with --append-dim and the others are compared, or leave out the files that do not belong."
-        )
-    same = ", ".join(
-        f"{dim} = {labels[mark].values()[0]}"
-        for dim in first.sizes
-        if (mark := _mark(first, dim)) in labels and first.sizes[dim] == 1
-    )
+    if not differ:
+        raise LabelError(_alike(first, last, labels))
+    # Labels that drift, are flipped or overlap tell a fault of the files, not the order that they stand in.
+    joined = [dim for dim in differ if _follow(first.variables.get(dim), last.variables.get(dim), labels)] or differ
+    for found in (differ, joined, [dim for dim in joined if _is_time(first, dim)]):
+        if len(found) == 1:
+            return found[0]
     raise LabelError(
-        f"no dimension tells {_name(first.url)} and {_name(files[-1].url)} apart: every coordinate has the same values "
-        f"in all files{f' ({same})' if same else ''}, so where each belongs cannot be told"
+        f"{_name(first.url)} and {_name(last.url)} differ along {', '.join(map(repr, joined))}; files can follow each "
+        "other along one dimension. Name it with --append-dim and the others are compared, or leave out the files "
+        "that do not belong."
     )
+
+
+def _follow(ours: VariableMetadata | None, theirs: VariableMetadata | None, labels: Mapping[str, Labels]) -> bool:
+    """Whether the one's labels may stand behind the other's."""
+    if ours is None or theirs is None or ours.digest is None or theirs.digest is None:
+        return True
+    if ours.attributes.get("units") != theirs.attributes.get("units"):
+        return True
+    own, other = labels[ours.digest].values(), labels[theirs.digest].values()
+    if not own.size or not other.size:
+        return True
+    if own.dtype.kind not in "iuf" or other.dtype.kind not in "iuf":
+        return not set(own.tolist()) & set(other.tolist())
+    return bool(own.max() < other.min() or other.max() < own.min()) and not drifted(own, other)
+
+
+def _alike(first: FileMetadata, last: FileMetadata, labels: Mapping[str, Labels]) -> str:
+    """What to say of files that nothing tells apart."""
+    known = {dim: one.digest for dim in first.sizes if (one := first.variables.get(dim)) is not None and one.digest}
+    same = ", ".join(f"{dim} = {labels[of].values()[0]}" for dim, of in known.items() if first.sizes[dim] == 1)
+    bare = [dim for dim in first.sizes if dim not in known and dim in _dims_of_data(first)]
+    cure = "Mend the coordinate in the files, or write each to a group of its own (--group)."
+    if bare:
+        cure += f" If they follow each other along {bare[0]!r}, say so: --append-dim {bare[0]} --accept order."
+    return (
+        f"no dimension tells {_name(first.url)} and {_name(last.url)} apart: every coordinate has the same values "
+        f"in both{f' ({same})' if same else ''}, so where each belongs cannot be told. {cure}"
+    )
+
+
+def _dims_of_data(file: FileMetadata) -> frozenset[str]:
+    named = coordinate_names({name: variable.attributes for name, variable in file.variables.items()})
+    return frozenset(dim for name, one in file.variables.items() if name not in named for dim in one.dims)
+
+
+def _is_time(file: FileMetadata, dim: str) -> bool:
+    variable = file.variables.get(dim)
+    return variable is not None and is_time_unit(variable.attributes.get("units"))
 
 
 def _growing(file: FileMetadata) -> str | None:
     """The dimension that a single file would grow along: its time, else the first one of its data."""
     for dim in file.sizes:
-        variable = file.variables.get(dim)
-        if variable is not None and is_time_unit(variable.attributes.get("units")):
+        if _is_time(file, dim):
             return dim
     return next(iter(file.sizes), None) if file.variables else None
 
 
 def _mark(file: FileMetadata, dim: str) -> str:
     variable = file.variables.get(dim)
-    return (variable.digest if variable is not None else None) or str(file.sizes.get(dim))
+    if variable is None or variable.digest is None:
+        return str(file.sizes.get(dim))
+    if is_time_unit(variable.attributes.get("units")):
+        return f"{variable.digest} {variable.attributes['units']}"
+    return variable.digest
 
 
 def _name(url: str) -> str:

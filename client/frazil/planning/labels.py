@@ -99,7 +99,7 @@ def join(dim: str, files: Sequence[FileLabels], attributes: Attributes, gaps: Ga
     edges = np.cumsum([0, *(len(files[at].values) for at in order)])
     spans = tuple((int(start), int(stop)) for start, stop in pairwise(edges))
     axis = Axis(values, tuple(order), spans)
-    wide = _gaps(values)
+    wide = _gaps(values, spans, every=is_time_unit(attributes.get("units")))
     if not wide.size or gaps == "keep":
         return axis
     if gaps == "fill":
@@ -171,12 +171,24 @@ def _join_names(dim: str, files: Sequence[FileLabels]) -> Axis:
     return Axis(np.concatenate([file.values for file in files]), tuple(range(len(files))), spans)
 
 
-def _gaps(values: Values) -> "np.ndarray[tuple[int], np.dtype[np.intp]]":
-    """Indices after which a gap follows."""
+def _gaps(
+    values: Values, spans: Sequence[tuple[int, int]], *, every: bool
+) -> "np.ndarray[tuple[int], np.dtype[np.intp]]":
+    """Indices after which a gap follows.
+
+    Times pass evenly, so each step counts. Depths and levels need not be even within a file; there
+    a gap is a step between files that is wider than any within them.
+    """
     steps = np.abs(np.diff(values.astype("f8")))
     if steps.size < 2:  # noqa: PLR2004 - one step has nothing to be compared with
         return np.array([], np.intp)
-    return np.flatnonzero(steps > _GAP * np.median(steps))
+    if every:
+        return np.flatnonzero(steps > _GAP * np.median(steps))
+    between = np.array([stop - 1 for _, stop in spans[:-1]], np.intp)
+    inside = np.delete(steps, between)
+    usual = inside.max() if inside.size else np.median(steps)
+    found: np.ndarray[tuple[int], np.dtype[np.intp]] = between[steps[between] > _GAP * usual]
+    return found
 
 
 def _holder(spans: Sequence[tuple[int, int]], at: int) -> int:

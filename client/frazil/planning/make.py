@@ -1,7 +1,7 @@
 """Making the plan: hold the files against each other, order them by their labels, cut, prove."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import pairwise
 
@@ -69,8 +69,10 @@ def make_plan(sources: Sources, target: PlanTarget, options: Options) -> Plan:
     ]
     axis = _axis(sources, recodes, options)
     recoding = _recoding(files, recodes)
+    # Labels give a dimension its length; one without any is as long as all files together.
+    whole = replace(first, sizes=first.sizes | ({append_dim: axis.spans[-1][1]} if append_dim is not None else {}))
     template = build(
-        first,
+        whole,
         _template_labels(sources, axis),
         append_dim,
         ChunkChoice(options.chunks, options.shards),

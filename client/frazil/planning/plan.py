@@ -11,6 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from frazil.planning.cut import TaskPlan
+from frazil.report import size
 from frazil.repositories import Location
 from frazil.template.build import DatasetTemplate
 from frazil_functions.errors import InvalidInputError
@@ -172,12 +173,3 @@ class Plan:
             for name, value in self.describe()
         )
         return f"<table><caption>frazil.Plan</caption>{rows}</table>"
-
-
-def size(nbytes: float) -> str:
-    """A number of bytes as a person reads it."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if nbytes < 1000:  # noqa: PLR2004 - SI prefixes
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.1f} PB"

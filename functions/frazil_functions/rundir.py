@@ -1,0 +1,93 @@
+"""The run directory: a place in object storage, or on disk, that belongs to one run.
+
+Functions say there how far they are. What lies there is data, carries no secret, and is gone when
+the run has ended.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore
+
+from frazil_functions.errors import BackendError
+from frazil_functions.remote import is_remote, split, store_of
+
+PROGRESS = "progress"
+"""The folder that holds how far each task is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProgress:
+    """How far a task is.
+
+    Attributes
+    ----------
+    task
+        The task's number.
+    regions, nbytes
+        How many regions are written, and the size of their values in bytes.
+    """
+
+    task: int
+    regions: int
+    nbytes: int
+
+
+def open_run_directory(url: str) -> ObjectStore:
+    """The store below a run directory's URL; a local one is created."""
+    return store_of(url) if is_remote(url) else LocalStore(url, mkdir=True)
+
+
+def put_progress(store: ObjectStore, progress: TaskProgress) -> None:
+    """Say how far a task is, in place of what it said before.
+
+    Raises
+    ------
+    BackendError
+        If it cannot be stored.
+    """
+    try:
+        obstore.put(store, f"{PROGRESS}/{progress.task:06d}", msgspec.json.encode(progress))
+    except BaseError as error:
+        raise BackendError(f"the progress of task {progress.task} cannot be stored: {error}") from error
+
+
+def read_progress(store: ObjectStore) -> list[TaskProgress]:
+    """How far every task is that said so.
+
+    Raises
+    ------
+    BackendError
+        If the directory cannot be read, or holds something else.
+    """
+    try:
+        paths = [meta["path"] for page in obstore.list(store, PROGRESS) for meta in page]
+        found = [bytes(obstore.get(store, path).bytes()) for path in paths]
+        return [msgspec.json.decode(data, type=TaskProgress) for data in found]
+    except (BaseError, msgspec.MsgspecError) as error:
+        raise BackendError(f"the run directory cannot be read: {error}") from error
+
+
+def remove(url: str) -> None:
+    """Delete the run directory and everything in it.
+
+    Raises
+    ------
+    BackendError
+        If something cannot be deleted.
+    """
+    try:
+        if not is_remote(url):
+            if Path(url).exists():
+                shutil.rmtree(url)
+            return
+        store, path = split(url)
+        paths = [meta["path"] for page in obstore.list(store, path) for meta in page]
+        if paths:
+            obstore.delete(store, paths)
+    except (BaseError, OSError) as error:
+        raise BackendError(f"the run directory cannot be removed: {error}") from error

@@ -1,0 +1,71 @@
+"""Calls in processes that have imported everything and start at once: the work alone."""
+
+import multiprocessing
+import pickle
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Self
+
+from frazil import Outcome
+
+
+class BarrierExecutor:
+    """Runs each call in a process of its own; all begin together, when the last one has imported what it needs.
+
+    Attributes
+    ----------
+    workers
+        How many calls run at once.
+    seconds
+        From the common start to the end of the last call, of the latest map.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.seconds = 0.0
+
+    def warm(self) -> None:
+        """Nothing is started ahead of the calls."""
+
+    def map[T, R](self, function: Callable[[T], R], arguments: Sequence[T]) -> Iterator[Outcome[R]]:
+        """Call `function` once for each argument."""
+        context = multiprocessing.get_context("spawn")
+        ends = [context.Pipe() for _ in arguments]
+        started = [context.Process(target=_work, args=(theirs,)) for _, theirs in ends]
+        for process in started:
+            process.start()
+        for (ours, theirs), argument in zip(ends, arguments, strict=True):
+            theirs.close()
+            ours.send_bytes(pickle.dumps((function, argument)))
+        for ours, _ in ends:
+            ours.recv()
+        begin = time.monotonic()
+        for ours, _ in ends:
+            ours.send(None)
+        replies = [ours.recv() for ours, _ in ends]
+        for process in started:
+            process.join()
+        self.seconds = max(ended for ended, _ in replies) - begin
+        for index, (_, value) in enumerate(replies):
+            yield Outcome(index, value=value)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Leave nothing behind: no process outlives `map`."""
+
+
+def _work(connection: "Connection[Any, Any]") -> None:
+    import h5py  # noqa: F401, PLC0415  what both sides read with, in the processes alone
+    import netCDF4  # noqa: F401, PLC0415
+    import numcodecs  # noqa: F401, PLC0415
+    import xarray as xr  # noqa: PLC0415
+
+    xr.backends.list_engines()  # imports whatever engines are installed
+    function, argument = pickle.loads(connection.recv_bytes())  # noqa: S301  this program sent it
+    connection.send("ready")
+    connection.recv()
+    value = function(argument)
+    connection.send((time.monotonic(), value))

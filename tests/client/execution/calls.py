@@ -1,0 +1,98 @@
+"""Functions to call. Workers import them from here, so this directory has to be on their search path."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from frazil_functions.errors import LabelError
+
+
+class ShyError(Exception):
+    """Cannot be unpickled, as many exceptions cannot: it takes two arguments and keeps one."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+
+
+class StuckError(Exception):
+    """Cannot be pickled."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.lock = threading.Lock()
+
+
+def same(value: object) -> object:
+    return value
+
+
+def nothing(_: object) -> None:
+    return None
+
+
+def nap(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def refuse_odd(number: int) -> int:
+    if number % 2:
+        raise LabelError(f"time[{number}] repeats. Drop one of the two")
+    return number
+
+
+def raise_shy(_: object) -> None:
+    raise ShyError("tap", "dry")
+
+
+def raise_stuck(_: object) -> None:
+    raise StuckError("tap")
+
+
+def leave(code: int) -> None:
+    sys.exit(code)
+
+
+def lock(_: object) -> object:
+    return threading.Lock()
+
+
+def zeros(size: int) -> bytes:
+    return bytes(size)
+
+
+def length(value: bytes) -> int:
+    return len(value)
+
+
+def modules(_: object) -> set[str]:
+    return set(sys.modules)
+
+
+def temporary(_: object) -> str:
+    return os.environ["TMPDIR"]
+
+
+def write_pid_and_hang(path: str) -> None:
+    file = Path(path)
+    file.with_suffix(".part").write_text(f"{os.getpid()} {os.getppid()}")
+    file.with_suffix(".part").rename(file)
+    time.sleep(600)
+
+
+def kill_itself(path: str) -> str:
+    if path:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"
+
+
+def kill_its_worker(path: str) -> str:
+    if path:
+        parent = os.getppid()
+        Path(path).write_text(f"{os.getpid()} {parent}")
+        os.kill(parent, signal.SIGKILL)
+        time.sleep(600)
+    return "alive"
