@@ -23,7 +23,7 @@ from frazil_functions.encoding import (
     native_attributes,
     recode,
 )
-from frazil_functions.errors import FrazilError, SourceError
+from frazil_functions.errors import FrazilError, SourceError, nearest
 from frazil_functions.regions import Region
 from frazil_functions.remote import RemoteFile, is_remote, remote_fingerprint, remote_magic
 from frazil_functions.tasks import FileSource
@@ -75,7 +75,9 @@ def guess_engine(url: str) -> str:
         path = Path(url)
         try:
             zarr = path.is_dir() and any((path / name).is_file() for name in _ZARR_FILES)
-            magic = b"" if path.is_dir() else _head(path)
+            if path.is_dir() and not zarr:
+                raise SourceError(f"{url} is a directory, and no Zarr hierarchy; name the files in it ({url}/*.nc)")
+            magic = b"" if zarr else _head(path)
         except OSError as error:
             raise SourceError(f"{url} cannot be read: {error.strerror or error}") from error
     if zarr:
@@ -83,6 +85,8 @@ def guess_engine(url: str) -> str:
     for start, engine in _MAGIC.items():
         if magic.startswith(start):
             return "h5netcdf" if engine == "netcdf4" and is_remote(url) and magic[:1] == b"\x89" else engine
+    if not magic:
+        raise SourceError(f"{url} is empty; get it again, or leave it out")
     raise SourceError(
         f"{url} is not a NetCDF, GRIB or Zarr file by its first bytes ({magic[:8]!r}); it may be truncated or of "
         f"another kind. Name the engine that opens it (--engine), one of {', '.join(engines())}."
@@ -109,7 +113,7 @@ def check_engine(engine: str) -> None:
     """
     if engine not in engines():
         raise SourceError(
-            f"no installed Xarray engine is called {engine!r}; there are {', '.join(engines())}. "
+            f"no installed Xarray engine is called {engine!r}; {nearest(engine, engines())}. "
             "Install the package that brings it, here and where functions run."
         )
 
