@@ -108,7 +108,7 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
             shards=dict(shards or {}),
             gaps=gaps,
             accept=frozenset(accept),
-            workers=workers or calls.workers,
+            workers=calls.workers if workers is None else workers,
         )
     listener(Progress("plan"))
     return make_plan(found, target, options)
