@@ -1,7 +1,6 @@
 """Holding files against each other: what must be equal in all of them, and what may differ."""
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Final, Literal
@@ -10,7 +9,7 @@ import numpy as np
 
 from frazil.planning.labels import check_labels, difference, drifted
 from frazil_functions.encoding import PACKING, is_time_unit
-from frazil_functions.errors import InvalidInputError, LabelError, MismatchedSourceError, SourceError
+from frazil_functions.errors import InvalidInputError, LabelError, MismatchedSourceError, SourceError, nearest
 from frazil_functions.scanning import (
     UNSUPPORTED,
     FileMetadata,
@@ -50,6 +49,8 @@ def select(files: Sequence[FileMetadata], variables: Sequence[str] | None) -> tu
     """
     if variables is not None:
         known = sorted({name for file in files for name in file.variables})
+        if not variables:
+            raise InvalidInputError(f"no variables were named (--variables); {nearest('', known)}")
         for name in variables:
             if name not in known:
                 raise InvalidInputError(f"there is no variable {name!r}; {nearest(name, known)}")
@@ -62,13 +63,6 @@ def select(files: Sequence[FileMetadata], variables: Sequence[str] | None) -> tu
                     "store; name the variables to write (--variables) and leave it out"
                 )
     return tuple(files)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a name that is not known: the nearest one, or all there are."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, 1)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(repr, names)) or 'none'}"
 
 
 def _wanted(file: FileMetadata, variables: Sequence[str]) -> dict[str, VariableMetadata]:
@@ -198,10 +192,14 @@ def compare(
             f"{file.url} {' and '.join(what)}, compared with {first.url}. Name those that all have (--variables)."
         )
     recode: set[str] = set()
-    for name, ours in first.variables.items():
-        theirs = file.variables[name]
+    # Labels come first: where the grid is another one, so is the form of everything on it.
+    for name in sorted(first.variables, key=lambda name: first.variables[name].dims != (name,)):
+        ours, theirs = first.variables[name], file.variables[name]
         _compare_form(name, first, file, append_dim, labels)
-        if _compare_encoding(name, ours, theirs, first, file, accept):
+        counted = _compare_units(name, ours, theirs, first, file, accept)
+        if not counted:
+            _compare_dtype(name, first, file)
+        if counted or _compare_packing(name, ours, theirs, first, file):
             recode.add(name)
         if append_dim not in ours.dims:
             _compare_values(name, first, file, labels, accept)
@@ -226,14 +224,19 @@ def _compare_form(
             raise MismatchedSourceError(
                 f"{file.url}: {name!r} has {other} along {dim!r}, and in {first.url} it has {own}"
             )
+
+
+def _compare_dtype(name: str, first: FileMetadata, file: FileMetadata) -> None:
+    ours, theirs = first.variables[name], file.variables[name]
     both_bytes = ours.dtype.startswith("|S") and theirs.dtype.startswith("|S")
     if ours.dtype != theirs.dtype and not both_bytes:
         raise MismatchedSourceError(
-            f"{file.url}: {name!r} has the type {theirs.dtype}, and in {first.url} it has {ours.dtype}"
+            f"{file.url}: {name!r} has the type {theirs.dtype}, and in {first.url} it has {ours.dtype}. Convert the "
+            "one to the other's type, or leave the variable out (--variables)."
         )
 
 
-def _compare_encoding(
+def _compare_units(
     name: str,
     ours: VariableMetadata,
     theirs: VariableMetadata,
@@ -241,7 +244,7 @@ def _compare_encoding(
     file: FileMetadata,
     accept: frozenset[Accept],
 ) -> bool:
-    """Whether the file stores the variable in another way than the first file does."""
+    """Whether the file counts time in other units than the first file does, and may."""
     units, other = ours.attributes.get("units"), theirs.attributes.get("units")
     calendars = [calendar_of(variable) for variable in (ours, theirs)]
     if is_time_unit(units) and is_time_unit(other) and calendars[0] != calendars[1]:
@@ -260,6 +263,13 @@ def _compare_encoding(
                 "every file's times into the first file's units."
             )
         return True
+    return False
+
+
+def _compare_packing(
+    name: str, ours: VariableMetadata, theirs: VariableMetadata, first: FileMetadata, file: FileMetadata
+) -> bool:
+    """Whether the file packs the variable in another way than the first file does."""
     packing = any(ours.attributes.get(key) != theirs.attributes.get(key) for key in PACKING)
     if packing and np.dtype("S1" if ours.dtype == "string" else ours.dtype).str[1:] in {"i8", "u8"}:
         raise MismatchedSourceError(
@@ -287,7 +297,7 @@ def _compare_values(
         return
     if ours in labels and theirs in labels:
         own, other = labels[ours].values(), labels[theirs].values()
-        check_labels(name, file.url, other)
+        check_labels(name, file.url, other, file.variables[name].attributes)
         if "drift" in accept and drifted(own, other):
             return
         raise LabelError(f"{file.url} has another grid than {first.url}: {difference(name, own, other)}")

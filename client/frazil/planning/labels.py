@@ -12,7 +12,7 @@ from typing import Final, Literal
 import cftime
 import numpy as np
 
-from frazil_functions.encoding import Attributes, Values, is_time_unit
+from frazil_functions.encoding import Attributes, Values, is_time_unit, number
 from frazil_functions.errors import LabelError
 
 type Gaps = Literal["error", "fill", "keep"]
@@ -68,14 +68,21 @@ def show(value: object, attributes: Attributes) -> str:
     return str(value)
 
 
-def check_labels(dim: str, url: str, values: Values) -> None:
-    """Refuse labels that are missing.
+def check_labels(dim: str, url: str, values: Values, attributes: Attributes) -> None:
+    """Refuse labels that are missing: NaN, or the value that stands for what is missing.
 
     Raises
     ------
     LabelError
-        Naming the file, the dimension and the place of the first NaN.
+        Naming the file, the dimension and the place of the first one.
     """
+    for name in ("_FillValue", "missing_value"):
+        fill = number(attributes.get(name))
+        if isinstance(fill, int | float) and values.dtype.kind in "iuf" and (values == fill).any():
+            at = int(np.flatnonzero(values == fill)[0])
+            raise LabelError(
+                f"{url}: {dim!r} is missing at index {at} ({name} is {fill}); a value without a label belongs nowhere"
+            )
     if values.dtype.kind == "f" and np.isnan(values).any():
         at = int(np.flatnonzero(np.isnan(values))[0])
         raise LabelError(f"{url}: {dim!r} is NaN at index {at}; a value without a label belongs nowhere")
@@ -123,7 +130,8 @@ def _direction(dim: str, files: Sequence[FileLabels], attributes: Attributes) ->
         steps = np.diff(file.values)
         for at in np.flatnonzero(steps == 0)[:1]:
             raise LabelError(
-                f"{file.url}: {dim!r} is {show(file.values[at], attributes)} both at index {at} and at {at + 1}"
+                f"{file.url}: {dim!r} is {show(file.values[at], attributes)} both at index {at} and at {at + 1}. "
+                "Each label can be written once; mend the file, or leave it out."
             )
         if not steps.size:
             continue
@@ -133,7 +141,7 @@ def _direction(dim: str, files: Sequence[FileLabels], attributes: Attributes) ->
             at = int(wrong[0])
             raise LabelError(
                 f"{file.url}: {dim!r} is not sorted: at index {at + 1} {show(file.values[at + 1], attributes)} "
-                f"follows {show(file.values[at], attributes)}"
+                f"follows {show(file.values[at], attributes)}. Sort the file along {dim!r}, or leave it out."
             )
         found.setdefault(step, file.url)
     if len(found) > 1:

@@ -45,6 +45,12 @@ class PlanTarget:
     base: str | None
     mode: Mode
 
+    def __post_init__(self) -> None:
+        if self.group and not all(part.strip(".") for part in self.group.split("/")):
+            raise InvalidInputError(
+                f"{self.group!r} is no path of a group; use names with / between them, and none of dots alone"
+            )
+
 
 @dataclass(frozen=True)
 class Plan:
