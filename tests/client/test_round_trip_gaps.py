@@ -101,7 +101,7 @@ def test_labels_missing_from_an_irregular_axis_cannot_be_told(write: Any, plan_o
     days = [0, 1, 2.4, 3.6, 20, 21, 22.2]
     source = xr.Dataset({"x": ("time", days)}, {"time": ("time", days, {"units": "days since 2000-01-01"})})
     paths = write([source.isel(time=slice(0, 4)), source.isel(time=slice(4, 7))])
-    with pytest.raises(frazil.LabelError, match="not regular.*cannot be told; use --gaps keep"):
+    with pytest.raises(frazil.LabelError, match=r"not regular.*cannot be told; use --gaps keep"):
         plan_of(paths, gaps="fill")
 
 
@@ -109,6 +109,6 @@ def test_a_gap_within_a_file_is_kept_and_not_filled(series: Any, write: Any, pla
     paths = write([series([0, 1, 2, 7, 8])])
     with pytest.raises(frazil.LabelError, match=r"leaves 1 gap.* in .*part-000.nc: 2000-01-01 02:00:00 is followed by"):
         plan_of(paths)
-    with pytest.raises(frazil.LabelError, match="within a file.*--gaps keep"):
+    with pytest.raises(frazil.LabelError, match=r"within a file.*--gaps keep"):
         plan_of(paths, gaps="fill")
     assert plan_of(paths, gaps="keep").template.sizes["time"] == 5
