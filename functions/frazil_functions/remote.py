@@ -13,6 +13,8 @@ from obstore.store import ObjectStore, from_url
 
 from frazil_functions.errors import SourceError
 
+_ABSENT: Final = (NotFoundError, FileNotFoundError)  # obstore raises the one of Python's own
+_FAILED: Final = (BaseError, OSError)
 _SCHEMES: Final = ("s3", "s3a", "gs", "az", "abfs", "http", "https")
 _PAGE: Final = 1 << 20
 _PAGES: Final = 32
@@ -42,9 +44,9 @@ def remote_fingerprint(url: str) -> str:
     store, path = split(url)
     try:
         meta = obstore.head(store, path)
-    except NotFoundError:
+    except _ABSENT:
         return ""
-    except BaseError as error:
+    except _FAILED as error:
         raise SourceError(f"{url} cannot be read: {error}") from error
     return f"{meta['size']}:{meta['e_tag'] or meta['last_modified'].isoformat()}"
 
@@ -54,16 +56,16 @@ def remote_magic(url: str, markers: Sequence[str]) -> tuple[bytes, bool]:
     store, path = split(url)
     try:
         return bytes(obstore.get_range(store, path, start=0, end=8)), False
-    except NotFoundError:
+    except _ABSENT:
         pass
-    except BaseError as error:
+    except _FAILED as error:
         raise SourceError(f"{url} cannot be read: {error}") from error
     for marker in markers:
         try:
             obstore.head(store, f"{path.rstrip('/')}/{marker}")
-        except NotFoundError:
+        except _ABSENT:
             continue
-        except BaseError as error:
+        except _FAILED as error:
             raise SourceError(f"{url} cannot be read: {error}") from error
         return b"", True
     raise SourceError(f"{url} does not exist")
@@ -80,7 +82,7 @@ class RemoteFile(io.RawIOBase):
         self._store, self._path = split(url)
         try:
             self._size = obstore.head(self._store, self._path)["size"]
-        except BaseError as error:
+        except _FAILED as error:
             raise SourceError(f"{url} cannot be read: {error}") from error
         self._at = 0
         self._pages: OrderedDict[int, bytes] = OrderedDict()

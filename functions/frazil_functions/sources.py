@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, Self
 
 import numpy as np
 import xarray as xr
+from zarr.storage import ObjectStore
 
 from frazil_functions.encoding import (
     Attributes,
@@ -25,7 +26,7 @@ from frazil_functions.encoding import (
 )
 from frazil_functions.errors import FrazilError, SourceError, nearest
 from frazil_functions.regions import Region
-from frazil_functions.remote import RemoteFile, is_remote, remote_fingerprint, remote_magic
+from frazil_functions.remote import RemoteFile, is_remote, remote_fingerprint, remote_magic, store_of
 from frazil_functions.tasks import FileSource
 
 logger = logging.getLogger(__name__)
@@ -144,9 +145,11 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
     check_engine(engine)
     accepted = xr.backends.list_engines()[engine].open_dataset_parameters or ()
     options: dict[str, Any] = {name: value for name, value in _RAW.items() if name in accepted}
-    where: str | RemoteFile = url
+    where: str | RemoteFile | ObjectStore[Any] = url
     if is_remote(url) and engine in {"h5netcdf", "scipy"}:
         where = RemoteFile(url)
+    if is_remote(url) and engine == "zarr":
+        where = ObjectStore(store_of(url.rstrip("/")), read_only=True)
     if engine == "netcdf4" and is_remote(url):
         raise SourceError(
             f"{url}: classic NetCDF is read from a local disk alone with the netcdf4 engine; "
