@@ -256,6 +256,7 @@ def _plan_target(repo: Target, group: str, branch: str) -> PlanTarget:
             return PlanTarget(location, group, branch, None, "create")
         opened = open_repository(location, create=False)
     base = tip_of(opened, branch)
+    check_no_secret(read_fork(dump_fork(opened.writable_session(branch).fork())))
     check_absent(opened, base, group)
     return PlanTarget(location, group, branch, base, "create")
 

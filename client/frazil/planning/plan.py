@@ -13,6 +13,7 @@ import msgspec
 from frazil.planning.cut import TaskPlan
 from frazil.repositories import Location
 from frazil.template.build import DatasetTemplate
+from frazil.template.store import check_group
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.grids import WriteGrid, prove
 from frazil_functions.regions import Region
@@ -46,10 +47,7 @@ class PlanTarget:
     mode: Mode
 
     def __post_init__(self) -> None:
-        if self.group and not all(part.strip(".") for part in self.group.split("/")):
-            raise InvalidInputError(
-                f"{self.group!r} is no path of a group; use names with / between them, and none of dots alone"
-            )
+        check_group(self.group)
 
 
 @dataclass(frozen=True)

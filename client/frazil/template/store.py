@@ -20,6 +20,20 @@ from frazil_functions.sources import open_raw, read_raw
 from frazil_functions.tasks import FileSource
 
 
+def check_group(group: str) -> None:
+    """Refuse what is no path of a group.
+
+    Raises
+    ------
+    InvalidInputError
+        If a part of it is empty or made of dots alone.
+    """
+    if group and not all(part.strip(".") for part in group.split("/")):
+        raise InvalidInputError(
+            f"{group!r} is no path of a group; use names with / between them, and none of dots alone"
+        )
+
+
 def check_absent(repo: icechunk.Repository, snapshot: str, group: str) -> None:
     """Refuse a group that exists.
 
@@ -28,8 +42,9 @@ def check_absent(repo: icechunk.Repository, snapshot: str, group: str) -> None:
     ExistingGroupError
         If there is an array or a group at that path.
     InvalidInputError
-        If it lies below an array.
+        If it lies below an array, or is no path of a group.
     """
+    check_group(group)
     store = repo.readonly_session(snapshot_id=snapshot).store
     for parent in [str(path) for path in PurePosixPath(group).parents if str(path) != "."]:
         if isinstance(_node(store, parent), zarr.Array):
