@@ -42,6 +42,14 @@ def test_a_group_below_an_array_is_refused(tmp_path: Path, series: Any, write: A
     assert tree(tmp_path) == before
 
 
+@pytest.mark.parametrize("group", ["..", "a/../b", "a//b", "./a"])
+def test_a_path_that_no_group_has_is_refused(group: str, tmp_path: Path, series: Any, write: Any) -> None:
+    paths = write([series(3)])
+    refused(paths, tmp_path / "new", frazil.InvalidInputError, "no path of a group", group=group)
+    repo = frazil.open_repository(tmp_path / "archive")
+    refused(paths, repo, frazil.InvalidInputError, "no path of a group", group=group)
+
+
 def test_a_new_group_beside_an_old_one_is_not(tmp_path: Path, series: Any, write: Any, convert: Any) -> None:
     convert(write([series(3)]), group="a")
     plan = frazil.plan(write([series(3)]), tmp_path / "archive.icechunk", group="b", executor=frazil.SerialExecutor())
