@@ -134,12 +134,12 @@ def prove(grids: Sequence[WriteGrid], regions: Iterable[Region]) -> None:
     for region in regions:
         if region.array not in by_array:
             raise InvalidInputError(f"{region} names an array that the template does not have")
-        part = owned[region.array][by_array[region.array].unit_slices(region)]
-        if part.any():
+        units, part = owned[region.array], by_array[region.array].unit_slices(region)
+        if np.any(units[part]):
             raise InvalidInputError(
                 f"{region} shares a write unit with another region; one of the two would be lost in the merge"
             )
-        part[...] = True
+        units[part] = True
     for array, units in owned.items():
         missing = units.size - np.count_nonzero(units)
         if missing:
