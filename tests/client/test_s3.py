@@ -89,7 +89,7 @@ def test_a_truncated_object_is_refused(bucket: Any, uploaded: xr.Dataset, tmp_pa
         frazil.plan("s3://raw/in/*.nc", tmp_path / "archive", executor=frazil.SerialExecutor())
 
 
-def test_zarr_in_s3_is_a_source(bucket: Any, series: Any, endpoint: str, tmp_path: Path, convert: Any) -> None:
+def test_zarr_in_s3_is_a_source(bucket: Any, series: Any, tmp_path: Path, convert: Any) -> None:
     source = series(10)
     source.to_zarr(tmp_path / "x.zarr", zarr_format=3, consolidated=False)
     for path in (tmp_path / "x.zarr").rglob("*"):
