@@ -119,7 +119,7 @@ def stored_attributes(dtype: str, attributes: Attributes) -> Attributes:
                 stored["_FillValue"] = int(fill) - 2 * half  # Xarray compares it with the values' signed reading
         elif kind == "b":
             stored["_FillValue"] = bool(fill)
-        elif kind == "c":
+        elif kind in "cU":  # Xarray cannot read it back; the array's own fill value says it
             del stored["_FillValue"]
     if kind == "f" and stored.get("missing_value") == "NaN":
         del stored["missing_value"]
@@ -210,6 +210,14 @@ def native(values: Values) -> Values:
     if values.dtype.kind == "T":  # strings of any length have no byte order
         return values.astype(object)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def bounded_attributes(name: str, attributes: Mapping[str, Attributes]) -> Attributes:
+    """A variable's attributes, with the time units that bounds take from their coordinate (CF, chapter 7.1)."""
+    for own in attributes.values():
+        if name in {own.get("bounds"), own.get("climatology")} and is_time_unit(own.get("units")):
+            return {key: own[key] for key in TIME_UNITS if key in own} | attributes[name]
+    return attributes[name]
 
 
 def native_attributes(dtype: "np.dtype[Any]", attributes: Attributes) -> Attributes:

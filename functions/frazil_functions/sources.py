@@ -19,6 +19,7 @@ from zarr.storage import ObjectStore
 from frazil_functions.encoding import (
     Attributes,
     Values,
+    bounded_attributes,
     fill_of,
     native,
     native_attributes,
@@ -159,6 +160,8 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
         with warnings.catch_warnings():
             # Xarray says that a hierarchy without consolidated metadata opens slower; that is how it came.
             warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
+            # A variable that has one dimension twice can be left out; planning refuses it otherwise.
+            warnings.filterwarnings("ignore", "Duplicate dimension names present", UserWarning)
             return xr.open_dataset(
                 where,  # type: ignore[arg-type] # a file object is one of what it takes
                 engine=engine,
@@ -183,13 +186,20 @@ def read_raw(dataset: xr.Dataset, url: str, name: str, slices: tuple[slice, ...]
     """
     if name not in dataset.variables:
         raise SourceError(f"{url} does not have the variable {name!r}")
+    variable = dataset.variables[name]
     try:
-        return native(dataset.variables[name][slices].values)
+        values = native(variable[slices].values)
     except FrazilError:
         raise
     except Exception as error:  # as above
         part = ", ".join(f"{part.start}:{part.stop}" for part in slices)
         raise SourceError(f"{url}: {name!r}[{part}] cannot be read: {_words(error)}") from error
+    if values.dtype.kind == "O" and variable.dtype.kind in "biufc":
+        raise SourceError(
+            f"{url}: {name!r} has elements of different lengths, which Zarr cannot store; name the variables to write "
+            "(--variables) and leave it out"
+        )
+    return values
 
 
 def _words(error: Exception) -> str:
@@ -259,7 +269,8 @@ class FileSources:
         if values.shape != tuple(part.stop - part.start for part in inside):
             raise SourceError(f"{file.url}: {region.array!r} is shorter than it was when the plan was made; plan again")
         if region.array in file.recode:
-            own = native_attributes(variable.dtype, dict(variable.attrs))
+            every = {str(key): dict(one.attrs) for key, one in dataset.variables.items()}
+            own = native_attributes(variable.dtype, bounded_attributes(region.array, every))
             return recode(region.array, xr.Variable(region.dims, values, own), attributes, dtype)
         # Strings of fixed length are shorter in some files than in others.
         return values.astype(dtype) if values.dtype.kind == "S" else values
