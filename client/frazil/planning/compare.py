@@ -62,6 +62,11 @@ def select(files: Sequence[FileMetadata], variables: Sequence[str] | None) -> tu
                     f"{file.url}: {name!r} has the type {variable.dtype.removeprefix(UNSUPPORTED)}, which Zarr cannot "
                     "store; name the variables to write (--variables) and leave it out"
                 )
+            if len(set(variable.dims)) < len(variable.dims):
+                raise InvalidInputError(
+                    f"{file.url}: {name!r} has a dimension twice, {variable.dims}, so its regions have no names; name "
+                    "the variables to write (--variables) and leave it out"
+                )
     return tuple(files)
 
 
@@ -199,11 +204,13 @@ def compare(
         counted = _compare_units(name, ours, theirs, first, file, accept)
         if not counted:
             _compare_dtype(name, first, file)
-        if counted or _compare_packing(name, ours, theirs, first, file):
-            recode.add(name)
         if append_dim not in ours.dims:
             _compare_values(name, first, file, labels, accept)
-    return frozenset(recode)
+        if counted or _compare_packing(name, ours, theirs, first, file):
+            recode.add(name)
+        if counted:
+            recode |= {str(ours.attributes[key]) for key in ("bounds", "climatology") if key in ours.attributes}
+    return frozenset(recode & first.variables.keys())
 
 
 def _compare_form(
@@ -270,7 +277,10 @@ def _compare_packing(
     name: str, ours: VariableMetadata, theirs: VariableMetadata, first: FileMetadata, file: FileMetadata
 ) -> bool:
     """Whether the file packs the variable in another way than the first file does."""
-    packing = any(ours.attributes.get(key) != theirs.attributes.get(key) for key in PACKING)
+    differ = {key for key in PACKING if ours.attributes.get(key) != theirs.attributes.get(key)}
+    if ours.dims == (name,):
+        differ -= {"_FillValue", "missing_value"}  # no label is missing
+    packing = bool(differ)
     if packing and np.dtype("S1" if ours.dtype == "string" else ours.dtype).str[1:] in {"i8", "u8"}:
         raise MismatchedSourceError(
             f"{file.url}: {name!r} has another scale or fill value than in {first.url}, and its 64-bit integers cannot "
@@ -292,6 +302,13 @@ def _compare_values(
     labels: Mapping[str, Labels],
     accept: frozenset[Accept],
 ) -> None:
+    keys = ("units", "scale_factor", "add_offset", "_Unsigned")
+    told = [[one.variables[name].attributes.get(key) for key in keys] for one in (first, file)]
+    if told[0] != told[1]:
+        raise MismatchedSourceError(
+            f"{name!r} is stored in another way in {file.url} than in {first.url} ({told[1]} and {told[0]} for "
+            f"{', '.join(keys)}), and does not have the append dimension to keep both. Leave it out (--variables)."
+        )
     ours, theirs = first.variables[name].digest, file.variables[name].digest
     if ours == theirs or ours is None or theirs is None:
         return

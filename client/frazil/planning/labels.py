@@ -96,7 +96,7 @@ def join(dim: str, files: Sequence[FileLabels], attributes: Attributes, gaps: Ga
     LabelError
         If labels repeat, overlap, are out of order, or leave a gap that was not accepted.
     """
-    if files[0].values.dtype.kind not in "iuf":
+    if files[0].values.dtype.kind not in "iuf" or not len(files[0].values):
         return _join_names(dim, files)
     step = _direction(dim, files, attributes)
     order = sorted(range(len(files)), key=lambda at: files[at].values[0].item(), reverse=step < 0)

@@ -16,7 +16,7 @@ from frazil.planning.plan import Plan, PlanTarget
 from frazil.planning.scan import Sources
 from frazil.template.build import DatasetTemplate, Recoding, build
 from frazil.template.chunking import ChunkChoice
-from frazil_functions.encoding import PACKING, Attributes, Values, has_fill, recode
+from frazil_functions.encoding import PACKING, Attributes, Values, bounded_attributes, has_fill, recode
 from frazil_functions.errors import InvalidInputError, LabelError, nearest
 from frazil_functions.scanning import FileMetadata, Labels, VariableMetadata
 from frazil_functions.tasks import FileSource
@@ -137,7 +137,7 @@ def _axis(sources: Sources, recodes: Sequence[frozenset[str]], options: Options)
         for file, own in zip(files, recodes, strict=True)
     ]
     empty = next((file.url for file in found if not len(file.values)), None)
-    if empty is not None:
+    if empty is not None and len(found) > 1:
         raise LabelError(f"{empty} has no labels along {dim!r}; leave it out")
     return join(dim, found, label.attributes, options.gaps)
 
@@ -186,7 +186,11 @@ def _recoding(files: Sequence[FileMetadata], recodes: Sequence[frozenset[str]]) 
     first = files[0]
     dtypes: dict[str, str] = {}
     attributes: dict[str, Attributes] = {}
+    own = {name: variable.attributes for name, variable in first.variables.items()}
     for name in frozenset[str]().union(*recodes):
+        if (bounded := bounded_attributes(name, own)) != own[name]:
+            attributes[name] = bounded
+            continue
         variables = [file.variables[name] for file in files]
         scales = {str([one.attributes.get(key) for key in ("scale_factor", "add_offset")]) for one in variables}
         if len(scales) > 1:
