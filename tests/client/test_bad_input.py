@@ -104,6 +104,14 @@ def compound(folder: Path) -> Path:
     return path
 
 
+def twice(folder: Path) -> Path:
+    path = folder / "twice.nc"
+    with netCDF4.Dataset(path, "w") as file:
+        file.createDimension("x", 3)
+        file.createVariable("cov", "f4", ("x", "x"))[:] = 1
+    return path
+
+
 def samples(pattern: str) -> Callable[[Path], list[Path]]:
     return lambda _: sorted(SAMPLES.glob(pattern))
 
@@ -191,6 +199,24 @@ TABLE: dict[str, Bad] = {
         frazil.MismatchedSourceError,
         ("'mask' has other values in", "part-1.nc", "--variables"),
     ),
+    "other scale of what has no time": Bad(
+        files(
+            series().assign(height=("lat", [1, 2, 3], {"scale_factor": 1.0})),
+            series(start=6).assign(height=("lat", [1, 2, 3], {"scale_factor": 2.0})),
+        ),
+        frazil.MismatchedSourceError,
+        ("'height' is stored in another way", "part-1.nc", "--variables"),
+    ),
+    "other units of a time that has no time": Bad(
+        files(
+            series().assign_coords(reference=((), 0.0, {"units": "days since 2000-01-01"})),
+            series(start=6).assign_coords(reference=((), 0.0, {"units": "days since 2001-01-01"})),
+        ),
+        frazil.MismatchedSourceError,
+        ("'reference' is stored in another way", "part-1.nc", "--variables"),
+        {"accept": ("units",)},
+    ),
+    "a dimension twice": Bad(twice, frazil.InvalidInputError, ("'cov' has a dimension twice", "--variables")),
     # labels
     "overlap": Bad(
         files(series(6), series(6, 3)),
