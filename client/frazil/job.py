@@ -109,7 +109,7 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
             shards=dict(shards or {}),
             gaps=gaps,
             accept=frozenset(accept),
-            workers=workers or calls.workers,
+            workers=calls.workers if workers is None else workers,
         )
     listener(Progress("plan"))
     return make_plan(found, target, options)
@@ -260,6 +260,7 @@ def _plan_target(repo: Target, group: str, branch: str) -> PlanTarget:
             return PlanTarget(location, group, branch, None, "create")
         opened = open_repository(location, create=False)
     base = tip_of(opened, branch)
+    check_no_secret(read_fork(dump_fork(opened.writable_session(branch).fork())))
     check_absent(opened, base, group)
     return PlanTarget(location, group, branch, base, "create")
 

@@ -144,6 +144,8 @@ def check_target(location: Location) -> bool:
 def _check_directory(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise InvalidInputError(f"{path} is a file, and a repository is a directory; name another")
+    if path.is_symlink() and not path.exists():
+        raise InvalidInputError(f"{path} is a link to {path.readlink()}, which does not exist; name another")
     nearest = path
     while not nearest.exists():
         nearest = nearest.parent

@@ -147,7 +147,7 @@ def _stored_fill(kind: str, dtype: str, declared: JSON, attributes: Attributes) 
         return base64.standard_b64encode(fill.encode()).decode()
     if kind == "b":
         return bool(fill)
-    return None if kind == "c" else declared
+    return None if kind in "cU" else declared  # Xarray cannot read these back; the array's own fill says it
 
 
 def _fill_bytes(fill: float) -> str:
@@ -328,6 +328,14 @@ def native(values: Values) -> Values:
     if values.dtype.kind == "T":  # strings of any length have no byte order
         return values.astype(object)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def bounded_attributes(name: str, attributes: Mapping[str, Attributes]) -> Attributes:
+    """A variable's attributes, with the time units that bounds take from their coordinate (CF, chapter 7.1)."""
+    for own in attributes.values():
+        if name in {own.get("bounds"), own.get("climatology")} and is_time_unit(own.get("units")):
+            return {key: own[key] for key in ("units", "calendar") if key in own} | attributes[name]
+    return attributes[name]
 
 
 def native_attributes(dtype: "np.dtype[Any]", attributes: Attributes) -> Attributes:

@@ -3,7 +3,16 @@
 They live on the ground floor because functions raise them too; `frazil` exports them all.
 """
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that is not known: the nearest one, or all there are."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(repr, names)) or 'none'}"
 
 
 class FrazilError(Exception):

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -135,14 +134,12 @@ def prove(grids: Sequence[WriteGrid], regions: Iterable[Region]) -> None:
     for region in regions:
         if region.array not in by_array:
             raise InvalidInputError(f"{region} names an array that the template does not have")
-        # With an ellipsis, what a scalar's region indexes is a view too.
-        index: tuple[Any, ...] = (..., *by_array[region.array].unit_slices(region))
-        part = owned[region.array][index]
-        if part.any():
+        units, part = owned[region.array], by_array[region.array].unit_slices(region)
+        if np.any(units[part]):
             raise InvalidInputError(
                 f"{region} shares a write unit with another region; one of the two would be lost in the merge"
             )
-        part[...] = True
+        units[part] = True
     for array, units in owned.items():
         missing = units.size - np.count_nonzero(units)
         if missing:

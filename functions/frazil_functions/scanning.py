@@ -8,12 +8,14 @@ compared without carrying them around.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
 import xarray as xr
 
+from frazil_functions.classic import check_length
 from frazil_functions.encoding import (
     STRING,
     Attributes,
@@ -22,7 +24,8 @@ from frazil_functions.encoding import (
     native_attributes,
 )
 from frazil_functions.errors import ReceiptError, SourceError
-from frazil_functions.sources import fingerprint, guess_engine, open_raw, read_raw
+from frazil_functions.remote import is_remote
+from frazil_functions.sources import RaggedError, fingerprint, guess_engine, open_raw, read_raw
 
 UNSUPPORTED: Final = "unsupported "
 """What stands before the name of a type that Zarr does not have."""
@@ -159,6 +162,8 @@ def scan_task(task: ScanTask) -> Scan:
 def _scan_file(url: str, task: ScanTask, labels: dict[str, Labels]) -> FileMetadata:
     engine = task.engine or guess_engine(url)
     mark = fingerprint(url)
+    if engine in {"netcdf4", "scipy"} and not is_remote(url):
+        check_length(Path(url))
     with open_raw(url, engine) as dataset:
         return FileMetadata(
             url=url,
@@ -179,12 +184,11 @@ def _variables(
         attributes = native_attributes(variable.dtype, json_attributes(variable.attrs))
         dtype, digest = stored_dtype(variable), None
         if dims == (name,) or _is_digested(name, variable, task, coordinates):
-            values = read_raw(dataset, url, name, (slice(None),) * len(dims))
-            if values.dtype.kind == "O" and dtype != STRING:
-                # Of rows of differing lengths, Xarray tells the type of their elements.
+            try:
+                found = Labels.of(read_raw(dataset, url, name, (slice(None),) * len(dims)))
+            except RaggedError:  # Xarray tells the type of the elements alone; it matters if the variable is wanted
                 dtype = f"{UNSUPPORTED}{variable.dtype} in rows of differing lengths"
             else:
-                found = Labels.of(values)
                 digest = found.digest
                 if dims == (name,):
                     labels[digest] = found

@@ -22,12 +22,13 @@ from frazil_functions.encoding import (
     STRING,
     Attributes,
     Values,
+    bounded_attributes,
     fill_of,
     native,
     native_attributes,
     recode,
 )
-from frazil_functions.errors import FrazilError, SourceError
+from frazil_functions.errors import FrazilError, SourceError, nearest
 from frazil_functions.regions import Region
 from frazil_functions.remote import (
     RemoteFile,
@@ -64,6 +65,10 @@ _RAW: Final = {
 }
 
 
+class RaggedError(SourceError):
+    """A variable has elements of different lengths, for which Zarr has no type."""
+
+
 class Source(Protocol):
     """Where a region's values come from."""
 
@@ -92,8 +97,11 @@ def guess_engine(url: str) -> str:
             return "zarr"
     except OSError as error:
         raise SourceError(f"{url} cannot be read: {error.strerror or error}") from error
+    if not magic and not is_remote(url) and Path(url).is_dir():
+        raise SourceError(f"{url} is a directory, and no Zarr hierarchy; name the files in it ({url}/*.nc)")
     if not magic:
-        raise SourceError(f"{url} does not exist, is empty, or is a folder that holds no Zarr hierarchy")
+        what = "does not exist, or is empty" if is_remote(url) else "is empty"
+        raise SourceError(f"{url} {what}; get it again, or leave it out")
     raise SourceError(
         f"{url} is not a NetCDF, GRIB or Zarr file by its first bytes ({magic[:8]!r}); it may be truncated or of "
         f"another kind. Name the engine that opens it (--engine), one of {', '.join(engines())}."
@@ -128,7 +136,7 @@ def check_engine(engine: str) -> None:
     """
     if engine not in engines():
         raise SourceError(
-            f"no installed Xarray engine is called {engine!r}; there are {', '.join(engines())}. "
+            f"no installed Xarray engine is called {engine!r}; {nearest(engine, engines())}. "
             "Install the package that brings it, here and where functions run."
         )
 
@@ -167,6 +175,8 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
             with warnings.catch_warnings():
                 # Metadata that is not consolidated takes longer to read, and that is all.
                 warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
+                # A variable that has one dimension twice can be left out; planning refuses it otherwise.
+                warnings.filterwarnings("ignore", "Duplicate dimension names present", UserWarning)
                 dataset = xr.open_dataset(
                     where,
                     engine=engine,
@@ -221,13 +231,20 @@ def read_raw(dataset: xr.Dataset, url: str, name: str, slices: tuple[slice, ...]
     """
     if name not in dataset.variables:
         raise SourceError(f"{url} does not have the variable {name!r}")
+    variable = dataset.variables[name]
     try:
-        return native(dataset.variables[name][slices].values)
+        values = native(variable[slices].values)
     except FrazilError:
         raise
     except Exception as error:  # as above
         part = ", ".join(f"{part.start}:{part.stop}" for part in slices)
         raise SourceError(f"{url}: {name!r}[{part}] cannot be read: {_words(error)}") from error
+    if values.dtype.kind == "O" and variable.dtype.kind in "biufc":
+        raise RaggedError(
+            f"{url}: {name!r} has elements of different lengths, which Zarr cannot store; name the variables to write "
+            "(--variables) and leave it out"
+        )
+    return values
 
 
 def _words(error: Exception) -> str:
@@ -298,7 +315,8 @@ class FileSources:
         if values.shape != tuple(part.stop - part.start for part in inside):
             raise SourceError(f"{file.url}: {region.array!r} is shorter than it was when the plan was made; plan again")
         if region.array in file.recode:
-            own = native_attributes(variable.dtype, dict(variable.attrs))
+            every = {str(key): dict(one.attrs) for key, one in dataset.variables.items()}
+            own = native_attributes(variable.dtype, bounded_attributes(region.array, every))
             return recode(region.array, xr.Variable(region.dims, values, own), attributes, dtype)
         return _as_planned(values, dtype, region, file)
 

@@ -1,15 +1,18 @@
 """Shared by the tests of the client: real files, real repositories on disk, read with Icechunk and Xarray alone."""
 
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
+import boto3
 import icechunk
 import iris_sample_data
 import numpy as np
 import pytest
 import xarray as xr
+from moto.server import ThreadedMotoServer
 
 import frazil
 
@@ -181,3 +184,29 @@ def serial() -> Iterator[frazil.SerialExecutor]:
     """The executor that runs calls in this process."""
     with frazil.SerialExecutor() as executor:
         yield executor
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    made = boto3.resource("s3", endpoint_url=endpoint).Bucket("raw")
+    made.create()
+    yield made
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST"))  # noqa: S310

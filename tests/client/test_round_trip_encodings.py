@@ -270,6 +270,48 @@ def test_time_units_of_files_may_differ_where_that_is_accepted(series: Any, writ
     np.testing.assert_array_equal(got.tas[24], second.tas[0])
 
 
+def test_bounds_follow_the_units_of_their_coordinate(series: Any, write: Any, convert: Any, opened: Any) -> None:
+    parts = [series(6), series(6, units="hours since 2000-01-01 06:00")]
+    for part in parts:
+        part.time.attrs["bounds"] = "time_bnds"
+        part["time_bnds"] = ("time", "bnds"), np.arange(6.0)[:, None] + np.array([0.0, 1.0])
+    paths = write(parts)
+    xr.testing.assert_identical(convert(paths, accept=("units",), chunks={"time": 4}), opened(paths, "time"))
+
+
+def test_labels_may_name_different_fill_values_that_none_of_them_has(
+    series: Any, write: Any, convert: Any, opened: Any
+) -> None:
+    first, second = series(6), series(6, start=6)
+    second.time.encoding["_FillValue"] = -99
+    second.lat.encoding["_FillValue"] = None
+    paths = write([first, second])
+    xr.testing.assert_identical(convert(paths), opened(paths, "time"))
+
+
+def test_strings_of_fixed_length_get_the_length_of_the_longest(
+    series: Any, write: Any, convert: Any, opened: Any
+) -> None:
+    parts = [series(6).assign(code=("time", np.array([b"ab"] * 6))), series(6, start=6)]
+    parts[1]["code"] = "time", np.array([b"longer"] * 6)
+    paths = write(parts)
+    got = convert(paths, chunks={"time": 4})
+    assert got.code.dtype == np.dtype("S6")
+    np.testing.assert_array_equal(got.code, opened(paths, "time").code)
+
+
+def test_the_fill_value_of_strings_is_an_ordinary_string(tmp_path: Path, convert: Any) -> None:
+    """Xarray cannot read a `_FillValue` of strings back from Zarr, so a store must not hold one."""
+    with netCDF4.Dataset(tmp_path / "a.nc", "w") as file:
+        file.createDimension("x", 3)
+        file.createVariable("s", str, ("x",), fill_value="none")[:] = np.array(["a", "none", "c"], object)
+    assert convert(tmp_path / "a.nc").s.values.tolist() == ["a", "none", "c"]
+
+
+def test_a_file_may_have_no_times_if_it_is_the_only_one(series: Any, write: Any, convert: Any) -> None:
+    assert convert(write([series(0)])).sizes["time"] == 0
+
+
 def test_drifting_labels_take_those_of_the_first_file(series: Any, write: Any, convert: Any) -> None:
     first, second = series(6), series(6, start=6)
     second["lat"] = second.lat + 1e-6

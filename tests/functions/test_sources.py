@@ -253,7 +253,7 @@ def test_a_file_of_no_known_kind_is_refused(tmp_path: Path, content: bytes, mess
 
 
 def test_a_folder_without_a_hierarchy_and_a_path_without_a_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="holds no Zarr"):
+    with pytest.raises(SourceError, match="no Zarr hierarchy"):
         guess_engine(str(tmp_path))
     with pytest.raises(SourceError, match="No such file"):
         guess_engine(str(tmp_path / "none.nc"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import icechunk
 
 from frazil.repositories import Location, exclusive
-from frazil_functions.errors import BackendError, ConflictError
+from frazil_functions.errors import ConflictError, InvalidInputError, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -104,11 +104,11 @@ def tip_of(repo: icechunk.Repository, branch: str) -> str:
 
     Raises
     ------
-    BackendError
+    InvalidInputError
         If there is no such branch.
     """
     try:
         return repo.lookup_branch(branch)
     except icechunk.NotFoundError as error:
-        known = ", ".join(sorted(repo.list_branches()))
-        raise BackendError(f"the repository has no branch {branch!r}; there are {known}") from error
+        known = sorted(repo.list_branches())
+        raise InvalidInputError(f"the repository has no branch {branch!r}; {nearest(branch, known)}") from error

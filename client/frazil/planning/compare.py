@@ -1,7 +1,6 @@
 """Holding files against each other: what must be equal in all of them, and what may differ."""
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Final, Literal
@@ -10,7 +9,7 @@ import numpy as np
 
 from frazil.planning.labels import check_labels, difference, drifted
 from frazil_functions.encoding import PACKING, is_time_unit
-from frazil_functions.errors import InvalidInputError, LabelError, MismatchedSourceError, SourceError
+from frazil_functions.errors import InvalidInputError, LabelError, MismatchedSourceError, SourceError, nearest
 from frazil_functions.scanning import (
     UNSUPPORTED,
     FileMetadata,
@@ -50,6 +49,8 @@ def select(files: Sequence[FileMetadata], variables: Sequence[str] | None) -> tu
     """
     if variables is not None:
         known = sorted({name for file in files for name in file.variables})
+        if not variables:
+            raise InvalidInputError(f"no variables were named (--variables); {nearest('', known)}")
         for name in variables:
             if name not in known:
                 raise InvalidInputError(f"there is no variable {name!r}; {nearest(name, known)}")
@@ -61,14 +62,12 @@ def select(files: Sequence[FileMetadata], variables: Sequence[str] | None) -> tu
                     f"{file.url}: {name!r} has the type {variable.dtype.removeprefix(UNSUPPORTED)}, which Zarr cannot "
                     "store; name the variables to write (--variables) and leave it out"
                 )
+            if len(set(variable.dims)) < len(variable.dims):
+                raise InvalidInputError(
+                    f"{file.url}: {name!r} has a dimension twice, {variable.dims}, so its regions have no names; name "
+                    "the variables to write (--variables) and leave it out"
+                )
     return tuple(files)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a name that is not known: the nearest one, or all there are."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, 1)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(repr, names)) or 'none'}"
 
 
 def _wanted(file: FileMetadata, variables: Sequence[str]) -> dict[str, VariableMetadata]:
@@ -198,14 +197,20 @@ def compare(
             f"{file.url} {' and '.join(what)}, compared with {first.url}. Name those that all have (--variables)."
         )
     recode: set[str] = set()
-    for name, ours in first.variables.items():
-        theirs = file.variables[name]
+    # Labels come first: where the grid is another one, so is the form of everything on it.
+    for name in sorted(first.variables, key=lambda name: first.variables[name].dims != (name,)):
+        ours, theirs = first.variables[name], file.variables[name]
         _compare_form(name, first, file, append_dim, labels)
-        if _compare_encoding(name, ours, theirs, first, file, accept):
-            recode.add(name)
+        counted = _compare_units(name, ours, theirs, first, file, accept)
+        if not counted:
+            _compare_dtype(name, first, file)
         if append_dim not in ours.dims:
             _compare_values(name, first, file, labels, accept)
-    return frozenset(recode)
+        if counted or _compare_packing(name, ours, theirs, first, file):
+            recode.add(name)
+        if counted:
+            recode |= {str(ours.attributes[key]) for key in ("bounds", "climatology") if key in ours.attributes}
+    return frozenset(recode & first.variables.keys())
 
 
 def _compare_form(
@@ -226,14 +231,19 @@ def _compare_form(
             raise MismatchedSourceError(
                 f"{file.url}: {name!r} has {other} along {dim!r}, and in {first.url} it has {own}"
             )
+
+
+def _compare_dtype(name: str, first: FileMetadata, file: FileMetadata) -> None:
+    ours, theirs = first.variables[name], file.variables[name]
     both_bytes = ours.dtype.startswith("|S") and theirs.dtype.startswith("|S")
     if ours.dtype != theirs.dtype and not both_bytes:
         raise MismatchedSourceError(
-            f"{file.url}: {name!r} has the type {theirs.dtype}, and in {first.url} it has {ours.dtype}"
+            f"{file.url}: {name!r} has the type {theirs.dtype}, and in {first.url} it has {ours.dtype}. Convert the "
+            "one to the other's type, or leave the variable out (--variables)."
         )
 
 
-def _compare_encoding(
+def _compare_units(
     name: str,
     ours: VariableMetadata,
     theirs: VariableMetadata,
@@ -241,7 +251,7 @@ def _compare_encoding(
     file: FileMetadata,
     accept: frozenset[Accept],
 ) -> bool:
-    """Whether the file stores the variable in another way than the first file does."""
+    """Whether the file counts time in other units than the first file does, and may."""
     units, other = ours.attributes.get("units"), theirs.attributes.get("units")
     calendars = [calendar_of(variable) for variable in (ours, theirs)]
     if is_time_unit(units) and is_time_unit(other) and calendars[0] != calendars[1]:
@@ -260,7 +270,17 @@ def _compare_encoding(
                 "every file's times into the first file's units."
             )
         return True
-    packing = any(ours.attributes.get(key) != theirs.attributes.get(key) for key in PACKING)
+    return False
+
+
+def _compare_packing(
+    name: str, ours: VariableMetadata, theirs: VariableMetadata, first: FileMetadata, file: FileMetadata
+) -> bool:
+    """Whether the file packs the variable in another way than the first file does."""
+    differ = {key for key in PACKING if ours.attributes.get(key) != theirs.attributes.get(key)}
+    if ours.dims == (name,):
+        differ -= {"_FillValue", "missing_value"}  # no label is missing
+    packing = bool(differ)
     if packing and np.dtype("S1" if ours.dtype == "string" else ours.dtype).str[1:] in {"i8", "u8"}:
         raise MismatchedSourceError(
             f"{file.url}: {name!r} has another scale or fill value than in {first.url}, and its 64-bit integers cannot "
@@ -282,12 +302,19 @@ def _compare_values(
     labels: Mapping[str, Labels],
     accept: frozenset[Accept],
 ) -> None:
+    keys = ("units", "scale_factor", "add_offset", "_Unsigned")
+    told = [[one.variables[name].attributes.get(key) for key in keys] for one in (first, file)]
+    if told[0] != told[1]:
+        raise MismatchedSourceError(
+            f"{name!r} is stored in another way in {file.url} than in {first.url} ({told[1]} and {told[0]} for "
+            f"{', '.join(keys)}), and does not have the append dimension to keep both. Leave it out (--variables)."
+        )
     ours, theirs = first.variables[name].digest, file.variables[name].digest
     if ours == theirs or ours is None or theirs is None:
         return
     if ours in labels and theirs in labels:
         own, other = labels[ours].values(), labels[theirs].values()
-        check_labels(name, file.url, other)
+        check_labels(name, file.url, other, file.variables[name].attributes)
         if "drift" in accept and drifted(own, other):
             return
         raise LabelError(f"{file.url} has another grid than {first.url}: {difference(name, own, other)}")

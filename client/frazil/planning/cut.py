@@ -1,5 +1,6 @@
 """Cutting the write grids into regions, and grouping regions into tasks."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -116,11 +117,28 @@ def group(
 
 def _task(template: DatasetTemplate, regions: list[Region], size: int, spans: Sequence[tuple[int, int]]) -> TaskPlan:
     largest = max(nbytes(template, region) for region in regions)
-    ranges = [region.span(template.append_dim or "") for region in regions]
-    low = min((span[0] if span else 0) for span in ranges)
-    high = max((span[1] if span else 1) for span in ranges)
-    needed = [at for at, (start, stop) in enumerate(spans) if start < high and low < stop]
-    if any(span is None for span in ranges):
-        needed = [0, *needed]
-    sources = (needed[0], needed[-1] + 1) if needed else (0, 0)
-    return TaskPlan(tuple(regions), sources, size, MEMORY_REGIONS * largest)
+    return TaskPlan(tuple(regions), sources_of(regions, template.append_dim, spans), size, MEMORY_REGIONS * largest)
+
+
+def sources_of(regions: Sequence[Region], append_dim: str | None, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The positions of the first file that regions need, and of the one behind the last.
+
+    What does not have the append dimension is read from the first file of all.
+
+    Parameters
+    ----------
+    regions
+        At least one.
+    append_dim
+        The dimension that files follow each other on.
+    spans
+        Where each file lies along it, in order.
+    """
+    ranges = [region.span(append_dim) if append_dim is not None else None for region in regions]
+    found = [span for span in ranges if span is not None]
+    first, last = 0, 0
+    if found:
+        low, high = min(span[0] for span in found), max(span[1] for span in found)
+        first = bisect_right(spans, low, key=lambda span: span[1])
+        last = max(first, bisect_left(spans, high, key=lambda span: span[0]))
+    return (0, max(1, last)) if len(found) < len(ranges) else (first, last)

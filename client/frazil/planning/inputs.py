@@ -35,9 +35,10 @@ def expand(sources: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
         raise SourceError("no source files were given")
     seen: set[str] = set()
     for file in files:
-        if file in seen:
+        one = file if is_remote(file) else str(Path(file).resolve())
+        if one in seen:
             raise SourceError(f"{file} is given twice; its values would be written twice")
-        seen.add(file)
+        seen.add(one)
     return tuple(files)
 
 
@@ -78,7 +79,7 @@ def _expand_url(url: str) -> Sequence[str]:
     fixed = pattern[: min(at for sign in _WILD if (at := pattern.find(sign)) >= 0)].rpartition("/")[0]
     try:
         paths = [meta["path"] for page in obstore.list(store, fixed or None) for meta in page]
-    except BaseError as error:
+    except (BaseError, OSError) as error:
         raise SourceError(f"{url} cannot be listed: {error}") from error
     found = sorted({match for path in paths if (match := _matching(path, pattern))})
     if not found:
@@ -89,9 +90,15 @@ def _expand_url(url: str) -> Sequence[str]:
 def _matching(path: str, pattern: str) -> str | None:
     """The part of a path that the pattern matches: itself, or a Zarr hierarchy that it lies in."""
     parts, wanted = path.split("/"), pattern.rstrip("/").split("/")
-    if "**" in wanted:
-        return path if fnmatch.fnmatchcase(path, pattern) else None
-    head = parts[: len(wanted)]
-    if len(head) == len(wanted) and all(map(fnmatch.fnmatchcase, head, wanted)):
-        return "/".join(head)
-    return None
+    whole = wanted[-1] == "**"
+    heads = (parts[:length] for length in range(len(parts) if whole else 1, len(parts) + 1))
+    return next(("/".join(head) for head in heads if _fits(head, wanted)), None)
+
+
+def _fits(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether the pattern matches part by part; ** stands for any number of them, as on a disk."""
+    if not wanted:
+        return not parts
+    if wanted[0] == "**":
+        return any(_fits(parts[skipped:], wanted[1:]) for skipped in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])

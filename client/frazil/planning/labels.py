@@ -12,7 +12,7 @@ from typing import Final, Literal
 import cftime
 import numpy as np
 
-from frazil_functions.encoding import Attributes, Values, is_time_unit
+from frazil_functions.encoding import Attributes, Values, is_time_unit, number
 from frazil_functions.errors import LabelError
 
 type Gaps = Literal["error", "fill", "keep"]
@@ -68,14 +68,21 @@ def show(value: object, attributes: Attributes) -> str:
     return str(value)
 
 
-def check_labels(dim: str, url: str, values: Values) -> None:
-    """Refuse labels that are missing.
+def check_labels(dim: str, url: str, values: Values, attributes: Attributes) -> None:
+    """Refuse labels that are missing: NaN, or the value that stands for what is missing.
 
     Raises
     ------
     LabelError
-        Naming the file, the dimension and the place of the first NaN.
+        Naming the file, the dimension and the place of the first one.
     """
+    for name in ("_FillValue", "missing_value"):
+        fill = number(attributes.get(name))
+        if isinstance(fill, int | float) and values.dtype.kind in "iuf" and (values == fill).any():
+            at = int(np.flatnonzero(values == fill)[0])
+            raise LabelError(
+                f"{url}: {dim!r} is missing at index {at} ({name} is {fill}); a value without a label belongs nowhere"
+            )
     if values.dtype.kind == "f" and np.isnan(values).any():
         at = int(np.flatnonzero(np.isnan(values))[0])
         raise LabelError(f"{url}: {dim!r} is NaN at index {at}; a value without a label belongs nowhere")
@@ -89,10 +96,10 @@ def join(dim: str, files: Sequence[FileLabels], attributes: Attributes, gaps: Ga
     LabelError
         If labels repeat, overlap, are out of order, or leave a gap that was not accepted.
     """
-    if files[0].values.dtype.kind not in "iuf":
+    if files[0].values.dtype.kind not in "iuf" or not len(files[0].values):
         return _join_names(dim, files)
     step = _direction(dim, files, attributes)
-    order = sorted(range(len(files)), key=lambda at: float(step * files[at].values[0]))
+    order = sorted(range(len(files)), key=lambda at: files[at].values[0].item(), reverse=step < 0)
     for before, after in pairwise(order):
         _check_overlap(dim, files[before], files[after], step, attributes)
     values = np.concatenate([files[at].values for at in order])
@@ -107,7 +114,7 @@ def join(dim: str, files: Sequence[FileLabels], attributes: Attributes, gaps: Ga
     at = int(wide[0])
     names = [files[order[_holder(spans, at + side)]].url for side in (0, 1)]
     where = f"between {names[0]} and {names[1]}" if names[0] != names[1] else f"in {names[0]}"
-    steps = np.abs(np.diff(values.astype("f8")))
+    steps = np.abs(_steps(values))
     raise LabelError(
         f"{dim!r} leaves {wide.size} gap{'s' * (wide.size > 1)}; the first is {where}: "
         f"{show(values[at], attributes)} is followed by {show(values[at + 1], attributes)} "
@@ -116,24 +123,31 @@ def join(dim: str, files: Sequence[FileLabels], attributes: Attributes, gaps: Ga
     )
 
 
+def _steps(values: Values) -> Values:
+    """From each label to the next; whole numbers exactly, and without wrapping where they are unsigned."""
+    steps: Values = np.diff(values.astype("i8" if values.dtype.kind in "iu" else "f8"))
+    return steps
+
+
 def _direction(dim: str, files: Sequence[FileLabels], attributes: Attributes) -> int:
     """1 if labels rise, -1 if they fall, in every file alike."""
     found: dict[int, str] = {}
     for file in files:
-        steps = np.diff(file.values)
+        steps = _steps(file.values)
         for at in np.flatnonzero(steps == 0)[:1]:
             raise LabelError(
-                f"{file.url}: {dim!r} is {show(file.values[at], attributes)} both at index {at} and at {at + 1}"
+                f"{file.url}: {dim!r} is {show(file.values[at], attributes)} both at index {at} and at {at + 1}. "
+                "Each label can be written once; mend the file, or leave it out."
             )
         if not steps.size:
             continue
         step = 1 if steps[0] > 0 else -1
-        wrong = np.flatnonzero(np.sign(steps.astype("f8")) != step)
+        wrong = np.flatnonzero(np.sign(steps) != step)
         if wrong.size:
             at = int(wrong[0])
             raise LabelError(
                 f"{file.url}: {dim!r} is not sorted: at index {at + 1} {show(file.values[at + 1], attributes)} "
-                f"follows {show(file.values[at], attributes)}"
+                f"follows {show(file.values[at], attributes)}. Sort the file along {dim!r}, or leave it out."
             )
         found.setdefault(step, file.url)
     if len(found) > 1:
@@ -142,7 +156,7 @@ def _direction(dim: str, files: Sequence[FileLabels], attributes: Attributes) ->
 
 
 def _check_overlap(dim: str, before: FileLabels, after: FileLabels, step: int, attributes: Attributes) -> None:
-    last, first = before.values[-1], after.values[0]
+    last, first = before.values[-1].item(), after.values[0].item()
     if step * last < step * first:
         return
     if np.array_equal(before.values, after.values):
@@ -179,7 +193,7 @@ def _gaps(
     Times pass evenly, so each step counts. Depths and levels need not be even within a file; there
     a gap is a step between files that is wider than any within them.
     """
-    steps = np.abs(np.diff(values.astype("f8")))
+    steps = np.abs(_steps(values))
     if steps.size < 2:  # noqa: PLR2004 - one step has nothing to be compared with
         return np.array([], np.intp)
     if every:
@@ -224,9 +238,9 @@ def _missing(
     attributes: Attributes,
 ) -> Values:
     low, high = values[at], values[at + 1]
-    steps = np.delete(np.diff(values.astype("f8")), wide)
+    steps = np.delete(_steps(values), wide)
     step = float(np.median(steps))
-    count = (float(high) - float(low)) / step
+    count = (high.item() - low.item()) / step
     if np.allclose(steps, step, rtol=1e-6) and abs(count - round(count)) < _DRIFT:
         if values.dtype.kind in "iu":
             whole = round(step)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import xarray as xr
@@ -15,8 +16,8 @@ from frazil.planning.plan import Plan, PlanTarget
 from frazil.planning.scan import Sources
 from frazil.template.build import DatasetTemplate, Recoding, build
 from frazil.template.chunking import ChunkChoice
-from frazil_functions.encoding import PACKING, Attributes, Values, has_fill, recode
-from frazil_functions.errors import InvalidInputError, LabelError
+from frazil_functions.encoding import PACKING, Attributes, Values, bounded_attributes, has_fill, recode
+from frazil_functions.errors import InvalidInputError, LabelError, nearest
 from frazil_functions.scanning import FileMetadata, Labels, VariableMetadata
 from frazil_functions.tasks import FileSource
 
@@ -47,6 +48,16 @@ class Options:
     workers: int = 1
     region_bytes: int = REGION_BYTES
     task_bytes: int = TASK_BYTES
+
+    def __post_init__(self) -> None:
+        for what, words, known in (
+            ("gaps", {self.gaps}, get_args(Gaps.__value__)),
+            ("accept", self.accept, get_args(Accept.__value__)),
+        ):
+            for word in sorted(words - set(known)):
+                raise InvalidInputError(f"{what} cannot be {word!r}; {nearest(word, known)}")
+        if self.workers < 1:
+            raise InvalidInputError(f"workers of {self.workers} write nothing; use at least 1")
 
 
 def make_plan(sources: Sources, target: PlanTarget, options: Options) -> Plan:
@@ -110,7 +121,7 @@ def _check_all_labels(sources: Sources) -> None:
         for name, variable in file.variables.items():
             if variable.digest in sources.labels and variable.digest not in seen:
                 seen.add(variable.digest)
-                check_labels(name, file.url, sources.labels[variable.digest].values())
+                check_labels(name, file.url, sources.labels[variable.digest].values(), variable.attributes)
 
 
 def _axis(sources: Sources, recodes: Sequence[frozenset[str]], options: Options) -> Axis:
@@ -126,7 +137,7 @@ def _axis(sources: Sources, recodes: Sequence[frozenset[str]], options: Options)
         for file, own in zip(files, recodes, strict=True)
     ]
     empty = next((file.url for file in found if not len(file.values)), None)
-    if empty is not None:
+    if empty is not None and len(found) > 1:
         raise LabelError(f"{empty} has no labels along {dim!r}; leave it out")
     return join(dim, found, label.attributes, options.gaps)
 
@@ -175,7 +186,11 @@ def _recoding(files: Sequence[FileMetadata], recodes: Sequence[frozenset[str]]) 
     first = files[0]
     dtypes: dict[str, str] = {}
     attributes: dict[str, Attributes] = {}
+    own = {name: variable.attributes for name, variable in first.variables.items()}
     for name in frozenset[str]().union(*recodes):
+        if (bounded := bounded_attributes(name, own)) != own[name]:
+            attributes[name] = bounded
+            continue
         variables = [file.variables[name] for file in files]
         scales = {str([one.attributes.get(key) for key in ("scale_factor", "add_offset")]) for one in variables}
         if len(scales) > 1:

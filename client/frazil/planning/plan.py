@@ -10,10 +10,11 @@ from typing import Final, Literal
 
 import msgspec
 
-from frazil.planning.cut import TaskPlan
+from frazil.planning.cut import TaskPlan, sources_of
 from frazil.report import size
 from frazil.repositories import Location
 from frazil.template.build import DatasetTemplate
+from frazil.template.store import check_group
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.grids import WriteGrid, prove
 from frazil_functions.regions import Region
@@ -45,6 +46,9 @@ class PlanTarget:
     branch: str
     base: str | None
     mode: Mode
+
+    def __post_init__(self) -> None:
+        check_group(self.group)
 
 
 @dataclass(frozen=True)
@@ -122,18 +126,29 @@ class Plan:
                 f"the plan has format {plan.format} (frazil {plan.versions.get('frazil')}), and this is frazil "
                 f"{version('frazil')} with format {FORMAT}; plan again"
             )
-        plan.prove()
+        try:
+            plan.prove()
+        except ValueError as error:  # a write grid that is none
+            raise InvalidInputError(f"this is not a plan of frazil: {error}") from error
         return plan
 
     def prove(self) -> None:
-        """Show that every write unit belongs to exactly one region.
+        """Show that every write unit belongs to exactly one region, and every task has the files it needs.
 
         Raises
         ------
         InvalidInputError
-            Naming the region, the array and the write unit where that is not so.
+            Naming the region, the array and the write unit, or the task, where that is not so.
         """
         prove(self.grids, self.regions)
+        spans = [(source.start, source.stop) for source in self.sources]
+        for number, task in enumerate(self.tasks):
+            first, behind = sources_of(task.regions, self.template.append_dim, spans) if task.regions else (0, 0)
+            if not 0 <= task.sources[0] <= first <= behind <= task.sources[1] <= len(spans):
+                raise InvalidInputError(
+                    f"task {number} has the sources {task.sources[0]}:{task.sources[1]} of {len(spans)}, and its "
+                    f"regions need {first}:{behind}; plan again"
+                )
 
     def describe(self) -> list[tuple[str, str]]:
         """What a person wants to know of it, as names and values."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from frazil.execution.executor import Executor
-from frazil.planning.compare import check_readable, infer_append_dim, nearest, select
+from frazil.planning.compare import check_readable, infer_append_dim, select
 from frazil.report import Listener, Progress
-from frazil_functions.errors import InvalidInputError, ReceiptError
+from frazil_functions.errors import InvalidInputError, ReceiptError, nearest
 from frazil_functions.handler import scan as scan_call
 from frazil_functions.scanning import FileMetadata, Labels, Scan, ScanTask, load_scan, scan_task
 from frazil_functions.sources import check_engine

@@ -1,13 +1,14 @@
 """How arrays are cut: what the user asked for, and a sound default for the rest."""
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from frazil_functions.errors import InvalidInputError
+from frazil_functions.errors import InvalidInputError, nearest
 
 TARGET_BYTES: Final = 16 << 20
 """The size that a chunk is given where nobody chose one: large enough that a request's delay does
@@ -46,8 +47,14 @@ def check_choice(choice: ChunkChoice, sizes: Mapping[str, int]) -> None:
         for dim, length in lengths.items():
             if dim not in sizes:
                 raise InvalidInputError(
-                    f"{what} name the dimension {dim!r}, and there are {', '.join(map(repr, sizes)) or 'none'}"
+                    f"{what} name the dimension {dim!r}, which no variable has; {nearest(dim, sizes)}"
                 )
+            try:
+                operator.index(length)
+            except TypeError as error:
+                raise InvalidInputError(
+                    f"{what} of {length!r} along {dim!r} are no whole number of elements"
+                ) from error
             if length == -1:
                 continue
             if length < 1:

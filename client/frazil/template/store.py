@@ -5,6 +5,7 @@ Arrays are made through Zarr itself, so that the time it takes does not grow wit
 
 import warnings
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import icechunk
@@ -13,10 +14,24 @@ import zarr.errors
 
 from frazil.template.build import ArrayTemplate, DatasetTemplate
 from frazil_functions.encoding import STRING, Values, fill_of, stored_attributes
-from frazil_functions.errors import ExistingGroupError, SourceError
+from frazil_functions.errors import ExistingGroupError, InvalidInputError, SourceError
 from frazil_functions.scanning import Labels
 from frazil_functions.sources import open_raw, read_raw
 from frazil_functions.tasks import FileSource
+
+
+def check_group(group: str) -> None:
+    """Refuse what is no path of a group.
+
+    Raises
+    ------
+    InvalidInputError
+        If a part of it is empty or made of dots alone.
+    """
+    if group and not all(part.strip(".") for part in group.split("/")):
+        raise InvalidInputError(
+            f"{group!r} is no path of a group; use names with / between them, and none of dots alone"
+        )
 
 
 def check_absent(repo: icechunk.Repository, snapshot: str, group: str) -> None:
@@ -26,15 +41,26 @@ def check_absent(repo: icechunk.Repository, snapshot: str, group: str) -> None:
     ------
     ExistingGroupError
         If there is an array or a group at that path.
+    InvalidInputError
+        If it lies below an array, or is no path of a group.
     """
+    check_group(group)
     store = repo.readonly_session(snapshot_id=snapshot).store
-    try:
-        zarr.open(store, path=group, mode="r")
-    except (FileNotFoundError, zarr.errors.NodeNotFoundError):
+    for parent in [str(path) for path in PurePosixPath(group).parents if str(path) != "."]:
+        if isinstance(_node(store, parent), zarr.Array):
+            raise InvalidInputError(f"the group '/{group}' cannot be made, for '/{parent}' is an array; name another")
+    if _node(store, group) is None:
         return
     raise ExistingGroupError(
         f"the group '/{group}' exists in the repository already. Name another one (--group), or another repository."
     )
+
+
+def _node(store: icechunk.IcechunkStore, path: str) -> zarr.Group | zarr.Array[Any] | None:
+    try:
+        return zarr.open(store, path=path, mode="r")
+    except (FileNotFoundError, zarr.errors.NodeNotFoundError):
+        return None
 
 
 def write_template(session: icechunk.Session, group: str, template: DatasetTemplate, first: FileSource) -> None:

@@ -1,0 +1,125 @@
+"""What files must have in common, and along which dimension they follow each other."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import frazil
+from frazil.planning.compare import calendar_of
+from frazil.planning.scan import Wanted, scan_sources
+from frazil.report import silent
+from frazil_functions.scanning import VariableMetadata
+
+
+@pytest.fixture
+def append_dim_of(write: Callable[..., list[Path]]) -> Callable[..., str | None]:
+    def append_dim_of(*datasets: xr.Dataset) -> str | None:
+        urls = [str(path) for path in write(datasets)]
+        return scan_sources(urls, Wanted(), frazil.SerialExecutor(), silent).append_dim
+
+    return append_dim_of
+
+
+def test_a_single_file_grows_along_its_time(append_dim_of: Any, series: Any) -> None:
+    assert append_dim_of(series().transpose("lat", "time", "lon")) == "time"
+
+
+def test_a_single_file_without_time_grows_along_its_first_dimension(append_dim_of: Any) -> None:
+    assert append_dim_of(xr.Dataset({"t": (("y", "x"), np.ones((2, 3)))})) == "y"
+
+
+def test_a_file_of_scalars_grows_along_nothing(append_dim_of: Any) -> None:
+    assert append_dim_of(xr.Dataset({"t": ((), 1.0)})) is None
+
+
+def test_the_dimension_whose_labels_differ_is_the_one(append_dim_of: Any, series: Any) -> None:
+    assert append_dim_of(series(3), series(3, start=3)) == "time"
+    whole = series(3, lat=6)
+    assert append_dim_of(whole.isel(lat=slice(0, 3)), whole.isel(lat=slice(3, 6))) == "lat"
+
+
+def test_a_dimension_whose_length_differs_is_the_one(append_dim_of: Any) -> None:
+    assert append_dim_of(*(xr.Dataset({"t": (("n", "x"), np.ones((length, 3)))}) for length in (2, 5))) == "n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lat: lat + 1e-6,
+        lambda lat: lat[::-1],
+        lambda lat: lat[[1, 0, 2, 3]],
+        lambda lat: lat + 7,
+    ],
+)
+def test_labels_that_do_not_follow_each_other_leave_no_doubt_about_time(
+    change: Any, append_dim_of: Any, series: Any
+) -> None:
+    second = series(3, start=3)
+    second = second.assign_coords(lat=change(second.lat.values))
+    assert append_dim_of(series(3), second) == "time"
+
+
+def test_time_is_told_apart_by_its_units_as_well(append_dim_of: Any, series: Any) -> None:
+    assert append_dim_of(series(3), series(3, units="hours since 2000-01-02")) == "time"
+
+
+def test_two_dimensions_that_differ_are_in_doubt_unless_one_is_time(append_dim_of: Any, series: Any) -> None:
+    whole = series(6, lat=6, lon=6)
+    tiles = [whole.isel(lat=slice(0, 3), lon=slice(0, 3)), whole.isel(lat=slice(3, 6), lon=slice(3, 6))]
+    with pytest.raises(frazil.LabelError, match=r"part-000.nc and part-001.nc differ along 'lat', 'lon'.*--append-dim"):
+        append_dim_of(*tiles)
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("gregorian", "standard"),
+        ("Standard", "standard"),
+        ("noleap", "365_day"),
+        ("365_day", "365_day"),
+        ("all_leap", "366_day"),
+        ("360_day", "360_day"),
+        (None, "standard"),
+    ],
+)
+def test_calendars_go_by_several_names(name: str | None, means: str) -> None:
+    attributes = {} if name is None else {"calendar": name}
+    assert calendar_of(VariableMetadata(("time",), (1,), "<f8", attributes, None)) == means
+
+
+def test_calendars_of_the_same_meaning_do_not_differ(series: Any, write: Any, plan_of: Any) -> None:
+    parts = [series(3, calendar="noleap"), series(3, start=3, calendar="365_day")]
+    assert plan_of(write(parts)).template.sizes["time"] == 6
+
+
+def test_attributes_may_differ_and_the_first_file_gives_them(series: Any, write: Any, plan_of: Any) -> None:
+    first, second = series(3).assign_attrs(history="first"), series(3, start=3).assign_attrs(history="second")
+    second.tas.attrs["comment"] = "added"
+    plan = plan_of(write([first, second]))
+    assert plan.template.attributes["history"] == "first"
+    assert "comment" not in plan.template.arrays["tas"].attributes
+
+
+def test_time_units_accepted_and_times_that_would_be_rounded_are_refused(series: Any, write: Any, plan_of: Any) -> None:
+    first, second = series(24), series([n * 30 for n in range(48)], units="minutes since 2000-01-02")
+    with pytest.raises(frazil.InvalidInputError, match="'time' has times that <i8 cannot hold in 'hours since"):
+        plan_of(write([first, second]), accept=("units",))
+
+
+def test_accepted_units_join_whole_and_fractional_times(series: Any, write: Any, plan_of: Any) -> None:
+    first, second = series(24), series([n / 24 for n in range(24)], units="days since 2000-01-02")
+    plan = plan_of(write([first, second]), accept=("units",))
+    assert plan.template.labels["time"].values().tolist() == list(range(48))
+    assert [file.recode for file in plan.sources] == [(), ("time",)]
+
+
+def test_every_file_that_cannot_be_read_is_counted(series: Any, split: Any, write: Any, plan_of: Any) -> None:
+    paths = write(split(series(6), "time", [1] * 6))
+    for path in paths[2:5]:
+        path.write_bytes(b"")
+    with pytest.raises(frazil.SourceError, match=r"part-002.nc is empty.*2 more of 6 files"):
+        plan_of(paths)
