@@ -50,9 +50,7 @@ def main(out: Path, steps: int) -> None:
 
     sizes = {"time": steps, "lat": 720, "lon": 1440}
     labels = {dim: Labels.of(np.arange(size, dtype="f8")) for dim, size in sizes.items()}
-    variables = {
-        dim: VariableMetadata((dim,), (size,), "<f8", {}, labels[dim].digest) for dim, size in sizes.items()
-    }
+    variables = {dim: VariableMetadata((dim,), (size,), "<f8", {}, labels[dim].digest) for dim, size in sizes.items()}
     variables["t2m"] = VariableMetadata(tuple(sizes), tuple(sizes.values()), "<f4", {"units": "K"}, None)
     repo = frazil.open_repository(out / "archive")
     private = PrivateBranch(repo, location_of(repo), PREFIX + "bench", "main", tip_of(repo, "main"))
