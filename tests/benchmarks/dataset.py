@@ -29,8 +29,8 @@ def write_files(directory: Path, count: int, side: int, *, zlib: bool = False) -
                 file.createVariable(name, "f8", (name,))[:] = values
             file["time"].units = "hours since 2000-01-01"
             file["time"].calendar = "standard"
-            chunks = {"zlib": True, "complevel": 4, "shuffle": True, "chunksizes": (1, side, side)} if zlib else {}
-            values = file.createVariable("t2m", "f4", ("time", "lat", "lon"), **chunks)
+            chunks = (1, side, side) if zlib else None
+            values = file.createVariable("t2m", "f4", ("time", "lat", "lon"), zlib=zlib, chunksizes=chunks)
             values.units = "K"
             for step in range(STEPS):
                 at = number * STEPS + step

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import icechunk
-from harness import Bench, Row, alternate, child, peak_mb, ratios
 
 from frazil_functions.regions import Region
+from harness import Bench, Row, alternate, child, peak_mb, ratios
 
 PER_TIME = (10, 10)
 """Chunks along latitude and longitude; a region is all of them at one time."""
@@ -62,8 +62,9 @@ def measure(bench: Bench) -> list[Row]:
             met=ratio <= 1.3,
             medians=f"frazil {sides['frazil'].median():.2f} s, icechunk {sides['icechunk'].median():.2f} s",
             spread=spread,
-            how=f"fresh processes after imports; {what}, each with a reference to an object (as real writes leave, with ids of their own), kept on disk; frazil: "
-            "load, admit, merge, compare with the plan, amend; icechunk: unpickle, merge, commit",
+            how=f"fresh processes after imports; {what}, referred to as real writes leave it, kept on disk; "
+            "frazil: load, admit, merge, compare with the plan, amend; "
+            "icechunk: unpickle, merge, commit, into the same repository",
         ),
         Row(
             number=f"{count:,} chunk references gathered and committed: memory",
@@ -78,10 +79,12 @@ def measure(bench: Bench) -> list[Row]:
 
 
 def _initialise(directory: Path, tasks: int) -> tuple[bytes, str]:
-    """Commit an array on a branch; return the clean fork and its base."""
-    import zarr  # noqa: PLC0415  not in the processes that are measured before their clock starts
+    """Commit an array in a repository as frazil makes them; return the clean fork and its base."""
+    import zarr  # noqa: PLC0415  not in the processes that are measured
 
-    repo = icechunk.Repository.create(icechunk.local_filesystem_storage(str(directory / "archive")))
+    import frazil  # noqa: PLC0415
+
+    repo = frazil.open_repository(directory / "archive")
     session = repo.writable_session("main")
     group = zarr.open_group(session.store, mode="a")
     group.create_array("v", shape=(tasks * TIMES, PER_TIME[0], PER_TIME[1] * 16), chunks=(1, 1, 16), dtype="u1")
@@ -132,7 +135,7 @@ def multiplied(fork: icechunk.ForkSession, times: range) -> icechunk.ForkSession
     import msgspec  # noqa: PLC0415  as above
 
     state = msgspec.msgpack.decode(fork.__getstate__()["_session"], type=list[msgspec.Raw])
-    changes = msgspec.msgpack.decode(state[8], type=dict[str, list[object]])
+    changes = msgspec.msgpack.decode(state[8], type=dict[str, list[Any]])
     [parts] = changes.values()
     nodes = msgspec.msgpack.decode(
         msgspec.msgpack.encode(parts[4]),

@@ -1,6 +1,7 @@
 """What every benchmark is made of: two sides that take turns, medians, and a row of the table."""
 
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -106,15 +107,20 @@ def ratios(over: Side, under: Side, name: str = "seconds") -> tuple[float, str]:
 
 
 def child(module: str, *arguments: str | Path) -> Measures:
-    """Run a benchmark module's own `main` in a fresh process; what it prints, and the seconds it took as `whole`."""
+    """Run a benchmark module's own `main` in a fresh process.
+
+    Gives what it prints, and the seconds that it took as `whole`, and its processor time, with
+    that of the processes that it started, as `cpu`.
+    """
     script = Path(__file__).with_name(f"{module}.py")
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, str(script), *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True
     )
-    whole = time.perf_counter() - begin
+    whole, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     printed = done.stdout.strip()
-    return {"whole": whole} | (json.loads(printed.splitlines()[-1]) if printed else {})
+    return {"whole": whole, "cpu": cpu} | (json.loads(printed.splitlines()[-1]) if printed else {})
 
 
 def peak_mb() -> float:

@@ -19,11 +19,14 @@ class BarrierExecutor:
         How many calls run at once.
     seconds
         From the common start to the end of the last call, of the latest map.
+    cpu
+        Seconds of processor time that its calls took, added up.
     """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self.seconds = 0.0
+        self.cpu = 0.0
 
     def warm(self) -> None:
         """Nothing is started ahead of the calls."""
@@ -46,8 +49,9 @@ class BarrierExecutor:
         replies = [ours.recv() for ours, _ in ends]
         for process in started:
             process.join()
-        self.seconds = max(ended for ended, _ in replies) - begin
-        for index, (_, value) in enumerate(replies):
+        self.seconds = max(ended for ended, _, _ in replies) - begin
+        self.cpu = sum(cpu for _, cpu, _ in replies)
+        for index, (_, _, value) in enumerate(replies):
             yield Outcome(index, value=value)
 
     def __enter__(self) -> Self:
@@ -67,5 +71,6 @@ def _work(connection: "Connection[Any, Any]") -> None:
     function, argument = pickle.loads(connection.recv_bytes())  # noqa: S301  this program sent it
     connection.send("ready")
     connection.recv()
+    before = time.process_time()
     value = function(argument)
-    connection.send((time.monotonic(), value))
+    connection.send((time.monotonic(), time.process_time() - before, value))

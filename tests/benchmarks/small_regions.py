@@ -6,6 +6,7 @@ from pathlib import Path
 
 import netCDF4
 import numpy as np
+
 from harness import Bench, Measures, Row, alternate, child
 
 SIDE = 64

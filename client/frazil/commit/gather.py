@@ -1,7 +1,8 @@
 """Gathering: admit each receipt or refuse it, and merge what is admitted as it arrives."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import icechunk
 import numpy as np
@@ -11,6 +12,9 @@ from frazil_functions.forks import ChunkIndex, ForkState, read_fork
 from frazil_functions.grids import WriteGrid
 from frazil_functions.regions import Region
 from frazil_functions.tasks import Receipt, RegionReceipt
+
+type _Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+"""Chunk indices, one in each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,32 +145,50 @@ def _check_chunks(receipt: Receipt, written: dict[bytes, list[ChunkIndex]], expe
             raise ReceiptError(f"the fork in a receipt of task {receipt.number} {problem}")
 
 
-def difference(grid: WriteGrid, regions: list[Region], indices: Sequence[Sequence[int]]) -> str:
-    """How a list of chunks differs from the write units of some regions; empty if it does not."""
-    owned = np.zeros(grid.counts, bool)
-    for region in regions:
-        owned[grid.unit_slices(region)] = True
-    found = np.zeros(grid.counts, bool)
-    if indices:
-        if grid.counts:
-            at = np.asarray(indices, np.int64).reshape(len(indices), -1)
-            if at.shape[1] != len(grid.counts) or (at < 0).any() or (at >= np.asarray(grid.counts)).any():
-                return f"names chunks outside of {grid.array!r}"
-            found[tuple(at.T)] = True
-        else:
-            found[...] = True
-    outside, lacking = found & ~owned, owned & ~found
-    if outside.any():
+def difference(grid: WriteGrid, regions: list[Region], indices: Collection[Sequence[int]]) -> str:
+    """How a list of chunks differs from the write units of some regions; empty if it does not.
+
+    What it costs grows with the box around the regions, not with the array: a receipt's regions
+    are neighbours.
+    """
+    ndim = len(grid.counts)
+    if not set(map(len, indices)) <= {ndim}:
+        return f"names chunks outside of {grid.array!r}"
+    at = np.fromiter(chain.from_iterable(indices), np.int64, len(indices) * ndim).reshape(len(indices), ndim)
+    parts = [grid.unit_slices(region) for region in regions]
+    low = [min((part[axis].start for part in parts), default=0) for axis in range(ndim)]
+    high = [max((part[axis].stop for part in parts), default=0) for axis in range(ndim)]
+    box = tuple(stop - start for start, stop in zip(low, high, strict=True))
+    owned = np.zeros(box if parts else 0, bool)
+    for part in parts:
+        owned[tuple(slice(one.start - start, one.stop - start) for one, start in zip(part, low, strict=True))] = True
+    inside = _within(at, low, high) if parts else np.zeros(len(at), bool)
+    if not inside.all():
+        if not _within(at, [0] * ndim, grid.counts).all():
+            return f"names chunks outside of {grid.array!r}"
+        return f"writes {_chunks(grid, at[~inside])}, which no region of it owns"
+    found = np.zeros_like(owned)
+    if len(at):
+        found[tuple(column - start for column, start in zip(at.T, low, strict=True))] = True
+    if np.array_equal(found, owned):
+        return ""
+    outside, lacking = np.argwhere(found & ~owned) + low, np.argwhere(owned & ~found) + low
+    if len(outside):
         return f"writes {_chunks(grid, outside)}, which no region of it owns"
-    if lacking.any():
-        return f"lacks {_chunks(grid, lacking)}, which its regions own"
-    return ""
+    return f"lacks {_chunks(grid, lacking)}, which its regions own"
 
 
-def _chunks(grid: WriteGrid, mask: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]") -> str:
-    first = tuple(int(at) for at in np.argwhere(mask)[0])
-    count = int(np.count_nonzero(mask))
-    more = f" and {count - 1} more" if count > 1 else ""
+def _within(at: _Indices, low: Sequence[int], high: Sequence[int]) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    """Which of some chunk indices lie in a box."""
+    inside = np.ones(len(at), bool)
+    for column, start, stop in zip(at.T, low, high, strict=True):
+        inside &= (column >= start) & (column < stop)
+    return inside
+
+
+def _chunks(grid: WriteGrid, indices: _Indices) -> str:
+    first = min(tuple(int(part) for part in index) for index in indices)
+    more = f" and {len(indices) - 1} more" if len(indices) > 1 else ""
     return f"chunk {first}{more} of {grid.array!r}"
 
 
