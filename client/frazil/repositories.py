@@ -205,11 +205,11 @@ def open_repository(where: "str | Path | Location", *, create: bool = True) -> i
         raise BackendError(f"{location} cannot be opened: {_first_line(error)}") from error
 
 
-<<<<<<< HEAD
 def run_directory(location: Location | None, run_id: str) -> str | None:
     """Where a run's directory is: beside the repository, never within it."""
     return None if location is None else f"{location.url}.frazil/{run_id}"
-=======
+
+
 def _new_config() -> icechunk.RepositoryConfig:
     """The configuration that a new repository keeps; any other program that writes into it follows it, too."""
     config = icechunk.RepositoryConfig.default()
@@ -219,7 +219,6 @@ def _new_config() -> icechunk.RepositoryConfig:
         )
     )
     return config
->>>>>>> bench
 
 
 @contextlib.contextmanager
