@@ -30,13 +30,13 @@ def write_files(directory: Path, count: int, side: int, *, zlib: bool = False) -
             file["time"].units = "hours since 2000-01-01"
             file["time"].calendar = "standard"
             chunks = (1, side, side) if zlib else None
-            values = file.createVariable("t2m", "f4", ("time", "lat", "lon"), zlib=zlib, chunksizes=chunks)
-            values.units = "K"
+            data = file.createVariable("t2m", "f4", ("time", "lat", "lon"), zlib=zlib, chunksizes=chunks)
+            data.units = "K"
             for step in range(STEPS):
                 at = number * STEPS + step
                 drift = np.roll(smooth, 3 * at, axis=1) + np.sin(at / 24)
                 corner = (at * 7) % 64, (at * 13) % 64
-                values[step] = drift + noise[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
+                data[step] = drift + noise[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
         paths.append(path)
     return paths
 

@@ -134,7 +134,9 @@ def multiplied(fork: icechunk.ForkSession, times: range) -> icechunk.ForkSession
     """
     import msgspec  # noqa: PLC0415  as above
 
-    state = msgspec.msgpack.decode(fork.__getstate__()["_session"], type=list[msgspec.Raw])
+    from frazil_functions.forks import read_fork  # noqa: PLC0415
+
+    state = msgspec.msgpack.decode(read_fork(pickle.dumps(fork)).session, type=list[msgspec.Raw])
     changes = msgspec.msgpack.decode(state[8], type=dict[str, list[Any]])
     [parts] = changes.values()
     nodes = msgspec.msgpack.decode(
