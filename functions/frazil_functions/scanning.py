@@ -25,7 +25,7 @@ from frazil_functions.encoding import (
 )
 from frazil_functions.errors import ReceiptError, SourceError
 from frazil_functions.remote import is_remote
-from frazil_functions.sources import RaggedError, fingerprint, guess_engine, open_raw, read_raw
+from frazil_functions.sources import HalfPrecisionError, RaggedError, fingerprint, guess_engine, open_raw, read_raw
 
 UNSUPPORTED: Final = "unsupported "
 """What stands before the name of a type that Zarr does not have."""
@@ -161,6 +161,15 @@ def scan_task(task: ScanTask) -> Scan:
 
 def _scan_file(url: str, task: ScanTask, labels: dict[str, Labels]) -> FileMetadata:
     engine = task.engine or guess_engine(url)
+    try:
+        return _scan_with(engine, url, task, labels)
+    except HalfPrecisionError:
+        if task.engine is not None:
+            raise
+        return _scan_with("h5netcdf", url, task, labels)
+
+
+def _scan_with(engine: str, url: str, task: ScanTask, labels: dict[str, Labels]) -> FileMetadata:
     mark = fingerprint(url)
     if engine in {"netcdf4", "scipy"} and not is_remote(url):
         check_length(Path(url))

@@ -14,6 +14,7 @@ from tempfile import NamedTemporaryFile
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
+import h5py
 import numpy as np
 import xarray as xr
 import zarr.storage
@@ -67,6 +68,10 @@ _RAW: Final = {
 
 class RaggedError(SourceError):
     """A variable has elements of different lengths, for which Zarr has no type."""
+
+
+class HalfPrecisionError(SourceError):
+    """The netcdf4 engine takes half-precision numbers for strings, and crashes when it reads them."""
 
 
 class Source(Protocol):
@@ -162,12 +167,15 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
     Raises
     ------
     SourceError
-        If it cannot be opened, with the engine's own words.
+        If it cannot be opened, with the engine's own words; a HalfPrecisionError if reading it
+        would end the process.
     """
     check_engine(engine)
     accepted = xr.backends.list_engines()[engine].open_dataset_parameters or ()
     options: dict[str, Any] = {name: value for name, value in _RAW.items() if name in accepted}
     where: Any = url
+    if engine == "netcdf4" and not is_remote(url):
+        _check_no_halves(Path(url))
     with ExitStack() as held:
         if is_remote(url):
             where = held.enter_context(_remote(url, engine))
@@ -191,6 +199,23 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
             raise SourceError(f"{url} cannot be opened with the engine {engine!r}: {_words(error)}") from error
         _close_after(dataset, held.pop_all())
     return dataset
+
+
+def _check_no_halves(path: Path) -> None:
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return
+    try:
+        with h5py.File(path) as file:
+            halves = [
+                name for name, item in file.items() if isinstance(item, h5py.Dataset) and item.dtype == np.float16
+            ]
+    except (OSError, RuntimeError, KeyError):  # a damaged file; the engine says so in its own words
+        return
+    if halves:
+        raise HalfPrecisionError(
+            f"{path}: {halves[0]!r} has half-precision numbers, which the netcdf4 engine cannot read; "
+            "use --engine h5netcdf"
+        )
 
 
 @contextmanager

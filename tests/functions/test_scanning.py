@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import h5py
 import netCDF4
 import numpy as np
 import pytest
@@ -192,3 +193,21 @@ def test_a_scan_comes_back_as_it_went(days: list[Path], tmp_path: Path) -> None:
 def test_bytes_that_are_no_scan_are_refused(data: bytes) -> None:
     with pytest.raises(ReceiptError, match="cannot be read"):
         load_scan(data)
+
+
+def half_precision(path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file["x"] = np.arange(3.0)
+        file["x"].make_scale("x")
+        file.create_dataset("v", data=np.arange(3, dtype="f2")).dims[0].attach_scale(file["x"])
+    return path
+
+
+def test_half_precision_is_read_with_the_engine_that_can(tmp_path: Path) -> None:
+    (file,) = scan(half_precision(tmp_path / "a.nc")).files
+    assert (file.engine, file.variables["v"].dtype) == ("h5netcdf", "<f2")
+
+
+def test_half_precision_is_refused_with_the_engine_that_would_crash(tmp_path: Path) -> None:
+    (file,) = scan(half_precision(tmp_path / "a.nc"), engine="netcdf4").files
+    assert "use --engine h5netcdf" in (file.error or "")
