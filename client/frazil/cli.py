@@ -27,7 +27,7 @@ from frazil.planning.labels import Gaps
 from frazil.progress_bar import progress_bar
 from frazil.report import Listener, Result, size
 from frazil.repositories import open_repository
-from frazil_functions.errors import FrazilError, InvalidInputError
+from frazil_functions.errors import BackendError, FrazilError, InvalidInputError
 
 logger = logging.getLogger(__name__)
 
@@ -185,6 +185,8 @@ def plan(
     """
     job, backend, shown = job or Job(), backend or Backend(), shown or Shown()
     sources, repository = _split(paths)
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise InvalidInputError(f"--out {out} cannot be written: name a file in a directory that exists")
     with _listening(shown) as listener, backend.executor() as executor:
         made = plan_job(
             sources, repository, **_options(job), workers=backend.workers, executor=executor, listener=listener
@@ -310,6 +312,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(error, REFUSED, verbose=False)
     except FrazilError as error:
         return _say(error, error.exit_code, verbose=verbose)
+    except (icechunk.IcechunkError, OSError) as error:
+        # What Icechunk and the system say of the storage, where no step of the job could do anything about it.
+        return _say(BackendError(" ".join(str(error).split())), FAILED, verbose=verbose)
     except KeyboardInterrupt:
         sys.stderr.write("frazil: interrupted; nothing was published\n")
         return INTERRUPTED

@@ -3,58 +3,67 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from frazil.report import Listener, Progress, silent
+from frazil.report import Listener, Progress
 from frazil_functions.errors import BackendError
-from frazil_functions.rundir import open_run_directory, read_progress, remove
+from frazil_functions.rundir import open_run_directory, read_progress, remove_progress
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 1.0
-"""How often the run directory is listed."""
+"""How long to wait between two looks at the run directory, at least."""
+
+type Tell = Callable[[int, int], None]
+"""Told how many regions are done, and the bytes of their values."""
 
 
 @contextlib.contextmanager
-def following(directory: str | None, regions: int, nbytes: int, listener: Listener) -> Iterator[None]:
-    """Tell the listener once a second what the functions say; remove what they said in the end.
+def following(directory: str | None, regions: int, nbytes: int, listener: Listener) -> Iterator[Tell]:
+    """Tell the listener what receipts show, and between them what the functions themselves say.
 
     Parameters
     ----------
     directory
-        The run directory; nothing is followed without one, or if nobody listens.
+        The run directory; without one, receipts alone tell.
     regions, nbytes
         Of the whole plan.
     listener
-        Called from a thread of its own.
+        Called from a thread of its own, too, but never from two at once, and never with less than before.
     """
+    lock = threading.Lock()
+    furthest = (-1, -1)
+
+    def tell(done: int, done_bytes: int) -> None:
+        nonlocal furthest
+        with lock:
+            if (done, done_bytes) > furthest:
+                furthest = (done, done_bytes)
+                listener(Progress("write", done, regions, done_bytes, nbytes))
+
     if directory is None:
-        yield
+        yield tell
         return
     ended = threading.Event()
-    store = open_run_directory(directory)
 
     def look() -> None:
         while not ended.wait(LOOK_SECONDS):
             try:
-                said = read_progress(store)
+                said = read_progress(open_run_directory(directory))
             except BackendError as error:
                 logger.info("progress cannot be followed: %s", error)
                 return
-            done = sum(one.regions for one in said)
-            listener(Progress("write", done, regions, sum(one.nbytes for one in said), nbytes))
+            tell(sum(one.regions for one in said), sum(one.nbytes for one in said))
 
     thread = threading.Thread(target=look, name="frazil-following", daemon=True)
-    if listener is not silent:
-        thread.start()
+    thread.start()
     try:
-        yield
+        yield tell
     finally:
         ended.set()
-        if listener is not silent:
-            thread.join()
+        thread.join()
         try:
-            remove(directory)
+            remove_progress(directory)
         except BackendError as error:
             logger.warning("%s", error)

@@ -1,6 +1,7 @@
 """The main job, as it is told: plan, initialise, fork, execute, gather, verify, publish."""
 
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from frazil.commit.publish import PREFIX, PrivateBranch, tip_of
 from frazil.commit.verify import Verify, read_back
 from frazil.execution.executor import Executor
 from frazil.execution.lithops import LithopsExecutor
+from frazil.execution.results import results
 from frazil.following import following
 from frazil.planning.compare import Accept
 from frazil.planning.inputs import expand
@@ -21,13 +23,15 @@ from frazil.planning.labels import Gaps
 from frazil.planning.make import Options, make_plan
 from frazil.planning.plan import Plan, PlanTarget
 from frazil.planning.scan import Wanted, scan_sources
-from frazil.report import Listener, Progress, Result, silent
+from frazil.report import Listener, Progress, Result, Spent, silent
 from frazil.repositories import Location, check_target, locate, location_of, open_repository, run_directory
 from frazil.template.store import check_absent, write_template
 from frazil_functions import handler
-from frazil_functions.errors import ConflictError, FrazilError, IncompleteRunError, InvalidInputError
+from frazil_functions.errors import BackendError, ConflictError, IncompleteRunError, InvalidInputError
 from frazil_functions.forks import check_no_secret, dump_fork, node_id, read_fork, require_layout
-from frazil_functions.tasks import Receipt, WriteTask, load_receipts
+from frazil_functions.tasks import WriteTask, load_receipts
+
+logger = logging.getLogger(__name__)
 
 type Target = str | Path | Location | icechunk.Repository
 """A repository: an open one, or where one is or is to be."""
@@ -167,7 +171,7 @@ def run(
         with _removed(private):
             session, expected, clean = _initialise(plan, repository, private)
             gathering = Gathering(expected, session)
-            receipts = _execute(plan, clean, gathering, calls, listener)
+            spent = _execute(plan, clean, gathering, calls, listener)
             check_merged(session, plan.target.group, list(plan.grids), expected.regions)
             snapshot = private.commit_data(session, message or _message(plan), _metadata(plan, expected.run_id))
             listener(Progress("verify", plan.region_count, plan.region_count, plan.nbytes, plan.nbytes))
@@ -188,9 +192,9 @@ def run(
         bytes=plan.nbytes,
         seconds=time.perf_counter() - began,
         verified=verified,
-        peak_memory_bytes=max((receipt.peak_memory_bytes for receipt in receipts), default=0),
-        read_seconds=sum(receipt.read_seconds for receipt in receipts),
-        write_seconds=sum(receipt.write_seconds for receipt in receipts),
+        peak_memory_bytes=spent.peak_memory_bytes,
+        read_seconds=spent.read_seconds,
+        write_seconds=spent.write_seconds,
     )
 
 
@@ -283,7 +287,9 @@ def _open_target(plan: Plan, repo: icechunk.Repository | None) -> tuple[icechunk
                 "Nothing was published; plan again."
             )
         base = tip
-    check_no_secret(read_fork(dump_fork(repo.writable_session(target.branch).fork())))
+    state = read_fork(dump_fork(repo.writable_session(target.branch).fork()))
+    require_layout(state)
+    check_no_secret(state)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     run_id = f"{stamp}-{secrets.token_hex(4)}"
     return repo, PrivateBranch(repo, location, PREFIX + run_id, target.branch, base)
@@ -291,11 +297,22 @@ def _open_target(plan: Plan, repo: icechunk.Repository | None) -> tuple[icechunk
 
 @contextlib.contextmanager
 def _removed(private: PrivateBranch) -> Iterator[None]:
-    """Remove the private branch in the end, whatever happened."""
+    """Remove the private branch in the end, whatever happened; what happened stays what is told."""
     try:
         yield
-    finally:
+    except BaseException:
+        _remove(private)
+        raise
+    # The run is published, and nothing that goes wrong from here on can change that.
+    with contextlib.suppress(KeyboardInterrupt):
+        _remove(private)
+
+
+def _remove(private: PrivateBranch) -> None:
+    try:
         private.delete()
+    except (icechunk.IcechunkError, BackendError) as error:
+        logger.warning("the branch %s could not be removed: %s", private.name, error)
 
 
 def _initialise(
@@ -309,7 +326,6 @@ def _initialise(
     session = repo.writable_session(private.name)
     clean = dump_fork(session.fork())
     state = read_fork(clean)
-    require_layout(state)
     names = [grid.array for grid in plan.grids]
     nodes = {
         node_id(session.get_node_id("/" + "/".join(part for part in (group, name) if part))): name for name in names
@@ -326,10 +342,10 @@ def _initialise(
     return session, expected, clean
 
 
-def _execute(plan: Plan, clean: bytes, gathering: Gathering, executor: Executor, listener: Listener) -> list[Receipt]:
+def _execute(plan: Plan, clean: bytes, gathering: Gathering, executor: Executor, listener: Listener) -> Spent:
     """Call a function for every task; admit and merge receipts as they arrive."""
     expected = gathering.expected
-    directory = run_directory(plan.target.location, expected.run_id)
+    directory = run_directory(plan.target.location, expected.run_id) if listener is not silent else None
     tasks = [
         WriteTask(
             run_id=expected.run_id,
@@ -346,36 +362,20 @@ def _execute(plan: Plan, clean: bytes, gathering: Gathering, executor: Executor,
         )
         for number, task in enumerate(plan.tasks)
     ]
-    receipts: list[Receipt] = []
-    done = done_bytes = 0
-    listener(Progress("write", 0, plan.region_count, 0, plan.nbytes))
-    if not tasks:
-        return receipts
-    with (
-        following(directory, plan.region_count, plan.nbytes, listener),
-        contextlib.closing(executor.map(handler.write, tasks)) as outcomes,  # type: ignore[type-var]
-    ):
-        for outcome in outcomes:
-            if outcome.error is not None:
-                raise _failed(outcome.index, outcome.error) from outcome.error
-            assert outcome.value is not None
-            for receipt in load_receipts(outcome.value):
+    spent = Spent()
+    with following(directory, plan.region_count, plan.nbytes, listener) as tell:
+        tell(0, 0)
+        for value in results(executor, handler.write, tasks):
+            for receipt in load_receipts(value):
                 gathering.add(receipt)
-                receipts.append(receipt)
-                done += len(receipt.regions)
-                done_bytes += sum(written.nbytes for written in receipt.regions)
-            listener(Progress("write", done, plan.region_count, done_bytes, plan.nbytes))
+                spent = spent.plus(receipt)
+            tell(len(gathering.written), sum(written.nbytes for written in gathering.written.values()))
     missing = gathering.missing
     if missing:
         raise IncompleteRunError(
             f"{len(missing)} of {plan.region_count} regions are missing, first {missing[0]}; nothing was published"
         )
-    return receipts
-
-
-def _failed(number: int, error: Exception) -> FrazilError:
-    what = str(error) if isinstance(error, FrazilError) else f"{type(error).__name__}: {error}"
-    return IncompleteRunError(f"task {number} failed, and nothing was published: {what}")
+    return spent
 
 
 def _message(plan: Plan) -> str:

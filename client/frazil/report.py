@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from frazil_functions.tasks import Receipt
+
 type Stage = Literal["scan", "plan", "template", "write", "verify", "publish", "done"]
 
 
@@ -29,11 +31,36 @@ class Progress:
 
 
 type Listener = Callable[[Progress], None]
-"""Told of every step; what it raises ends the job."""
+"""Told of every step, from the job's thread or, while functions write, from another; it must not raise."""
 
 
 def silent(_: Progress) -> None:
     """Listen to nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What functions took, added up.
+
+    Attributes
+    ----------
+    read_seconds, write_seconds
+        Spent reading, and encoding and writing.
+    peak_memory_bytes
+        The largest resident size of any of them.
+    """
+
+    read_seconds: float = 0.0
+    write_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def plus(self, receipt: Receipt) -> "Spent":
+        """With what one more receipt says."""
+        return Spent(
+            self.read_seconds + receipt.read_seconds,
+            self.write_seconds + receipt.write_seconds,
+            max(self.peak_memory_bytes, receipt.peak_memory_bytes),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import filelock
 import icechunk
@@ -62,16 +62,21 @@ def locate(where: "str | Path | Location") -> Location:
     text = str(where)
     scheme = urlsplit(text).scheme if "://" in text else ""
     if scheme == "file":
-        return Location(str(Path(urlsplit(text).path).absolute()))
+        return Location(str(Path(unquote(urlsplit(text).path)).resolve()))
     if scheme in {"s3", "gs", "az"}:
         parts = urlsplit(text)
         if not parts.netloc or not parts.path.strip("/"):
             raise InvalidInputError(f"{text} names no place in a bucket; use {scheme}://BUCKET/PREFIX")
         env = environment()
+        if scheme == "az" and env.azure_account is None:
+            raise InvalidInputError(f"{text}: AZURE_STORAGE_ACCOUNT_NAME must name the account that has the container")
         return Location(text.rstrip("/"), *((env.region, env.endpoint_url) if scheme == "s3" else ()))
     if scheme:
         raise InvalidInputError(f"{text}: no storage goes by {scheme}://; use a local path, s3://, gs:// or az://")
-    return Location(str(Path(text).expanduser().absolute()))
+    # One lock and one run directory for one repository, by whatever path it was named.
+    path = Path(text).expanduser()
+    dangling = path.is_symlink() and not path.exists()
+    return Location(str(path.absolute() if dangling else path.resolve()))
 
 
 def location_of(repo: icechunk.Repository) -> Location | None:
@@ -91,7 +96,7 @@ def location_of(repo: icechunk.Repository) -> Location | None:
             "use a local directory"
         )
     if kind == "local filesystem":
-        return Location(said["path"])
+        return locate(said["path"])
     if kind.startswith("S3"):
         url = "s3://" + "/".join(part for part in (said.get("bucket"), said.get("prefix")) if part)
         return Location(url, said.get("region"), said.get("endpoint_url"))
@@ -108,8 +113,9 @@ def storage_of(location: Location) -> icechunk.Storage:
     if parts.scheme == "gs":
         return icechunk.gcs_storage(bucket=parts.netloc, prefix=prefix, from_env=True)
     if parts.scheme == "az":
-        account, _, container = parts.netloc.partition(".")
-        return icechunk.azure_storage(account=account, container=container, prefix=prefix, from_env=True)
+        return icechunk.azure_storage(
+            account=environment().azure_account or "", container=parts.netloc, prefix=prefix, from_env=True
+        )
     endpoint = location.endpoint_url
     return icechunk.s3_storage(
         bucket=parts.netloc,
@@ -125,6 +131,9 @@ def storage_of(location: Location) -> icechunk.Storage:
 def check_target(location: Location) -> bool:
     """Whether a repository exists at a location; refuse one that could not be created or written.
 
+    One that somebody is just creating looks like something else, so that is looked at again when
+    they are done.
+
     Raises
     ------
     InvalidInputError
@@ -132,6 +141,16 @@ def check_target(location: Location) -> bool:
     BackendError
         If the storage cannot be reached.
     """
+    try:
+        return _exists(location)
+    except InvalidInputError:
+        if location.path is None or not _lock_file(location.path).exists():
+            raise
+    with exclusive(location):
+        return _exists(location)
+
+
+def _exists(location: Location) -> bool:
     path = location.path
     if path is not None:
         _check_directory(path)
@@ -199,15 +218,32 @@ def open_repository(where: "str | Path | Location", *, create: bool = True) -> i
     try:
         if exists:
             return icechunk.Repository.open(storage_of(location))
-        with exclusive(location):
-            return icechunk.Repository.create(storage_of(location), config=_new_config())
+        return _create(location)
     except icechunk.IcechunkError as error:
         raise BackendError(f"{location} cannot be opened: {_first_line(error)}") from error
 
 
+def _create(location: Location) -> icechunk.Repository:
+    """Create a repository, or open the one that somebody else has created at the same time."""
+    with exclusive(location):
+        if location.path is not None and _exists(location):
+            return icechunk.Repository.open(storage_of(location))
+        try:
+            return icechunk.Repository.create(storage_of(location), config=_new_config())
+        except icechunk.IcechunkError:
+            if location.path is not None or not _exists(location):
+                raise
+            return icechunk.Repository.open(storage_of(location))
+
+
 def run_directory(location: Location | None, run_id: str) -> str | None:
-    """Where a run's directory is: beside the repository, never within it."""
-    return None if location is None else f"{location.url}.frazil/{run_id}"
+    """Where a run's directory is: beside the repository, never within it.
+
+    None where functions could not find it: they know the endpoint of their environment alone.
+    """
+    if location is None or location.endpoint_url not in {None, environment().endpoint_url}:
+        return None
+    return f"{location.url}.frazil/{run_id}"
 
 
 def _new_config() -> icechunk.RepositoryConfig:
@@ -237,15 +273,28 @@ def exclusive(location: Location | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    place = path.with_name(path.name + ".frazil")
-    place.mkdir(parents=True, exist_ok=True)
+    file = _lock_file(path)
+    lock = filelock.FileLock(file, timeout=_LOCK_SECONDS)
     try:
-        with filelock.FileLock(place / "lock", timeout=_LOCK_SECONDS):
-            yield
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except filelock.Timeout as error:
         raise BackendError(
-            f"another process has held {place / 'lock'} for {_LOCK_SECONDS:.0f} s; wait for it, or end it"
+            f"another process has held {file} for {_LOCK_SECONDS:.0f} s; wait for it, or end it"
         ) from error
+    except OSError as error:
+        raise BackendError(
+            f"{file} cannot be made ({error.strerror or error}), and without it two commits at once could lose one; "
+            "make the directory that it lies in writable"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_name(path.name + ".frazil") / "lock"
 
 
 def _first_line(error: Exception) -> str:

@@ -14,10 +14,13 @@ class Environment:
         The AWS region, from AWS_REGION or AWS_DEFAULT_REGION.
     endpoint_url
         An S3 endpoint other than AWS's, from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL.
+    azure_account
+        The Azure storage account, from AZURE_STORAGE_ACCOUNT_NAME.
     """
 
     region: str | None
     endpoint_url: str | None
+    azure_account: str | None
 
 
 def environment() -> Environment:
@@ -25,4 +28,5 @@ def environment() -> Environment:
     return Environment(
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
         endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
+        azure_account=os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") or None,
     )

@@ -5,8 +5,10 @@ the run has ended.
 """
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import obstore
@@ -14,10 +16,13 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore
 
 from frazil_functions.errors import BackendError
-from frazil_functions.remote import is_remote, split, store_of
+from frazil_functions.remote import is_remote, store_below
 
 PROGRESS = "progress"
 """The folder that holds how far each task is."""
+
+_ERRORS: Final = (BaseError, OSError)
+_FETCHES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,17 @@ class TaskProgress:
 
 
 def open_run_directory(url: str) -> ObjectStore:
-    """The store below a run directory's URL; a local one is created."""
-    return store_of(url) if is_remote(url) else LocalStore(url, mkdir=True)
+    """The store below a run directory's URL; a local one is created.
+
+    Raises
+    ------
+    BackendError
+        If it cannot be.
+    """
+    try:
+        return store_below(url) if is_remote(url) else LocalStore(url, mkdir=True)
+    except _ERRORS as error:
+        raise BackendError(f"the run directory {url} cannot be opened: {error}") from error
 
 
 def put_progress(store: ObjectStore, progress: TaskProgress) -> None:
@@ -52,7 +66,7 @@ def put_progress(store: ObjectStore, progress: TaskProgress) -> None:
     """
     try:
         obstore.put(store, f"{PROGRESS}/{progress.task:06d}", msgspec.json.encode(progress))
-    except BaseError as error:
+    except _ERRORS as error:
         raise BackendError(f"the progress of task {progress.task} cannot be stored: {error}") from error
 
 
@@ -66,14 +80,15 @@ def read_progress(store: ObjectStore) -> list[TaskProgress]:
     """
     try:
         paths = [meta["path"] for page in obstore.list(store, PROGRESS) for meta in page]
-        found = [bytes(obstore.get(store, path).bytes()) for path in paths]
-        return [msgspec.json.decode(data, type=TaskProgress) for data in found]
-    except (BaseError, msgspec.MsgspecError) as error:
+        with ThreadPoolExecutor(_FETCHES, "frazil-progress") as pool:
+            found = pool.map(lambda path: bytes(obstore.get(store, path).bytes()), paths)
+            return [msgspec.json.decode(data, type=TaskProgress) for data in found]
+    except (*_ERRORS, msgspec.MsgspecError) as error:
         raise BackendError(f"the run directory cannot be read: {error}") from error
 
 
-def remove(url: str) -> None:
-    """Delete the run directory and everything in it.
+def remove_progress(url: str) -> None:
+    """Delete what tasks said, and a local run directory if nothing else is in it.
 
     Raises
     ------
@@ -82,12 +97,13 @@ def remove(url: str) -> None:
     """
     try:
         if not is_remote(url):
-            if Path(url).exists():
-                shutil.rmtree(url)
+            shutil.rmtree(Path(url) / PROGRESS, ignore_errors=True)
+            if Path(url).is_dir() and not any(Path(url).iterdir()):
+                Path(url).rmdir()
             return
-        store, path = split(url)
-        paths = [meta["path"] for page in obstore.list(store, path) for meta in page]
+        store = store_below(url)
+        paths = [meta["path"] for page in obstore.list(store, PROGRESS) for meta in page]
         if paths:
             obstore.delete(store, paths)
-    except (BaseError, OSError) as error:
-        raise BackendError(f"the run directory cannot be removed: {error}") from error
+    except _ERRORS as error:
+        raise BackendError(f"what tasks said in {url} cannot be removed: {error}") from error

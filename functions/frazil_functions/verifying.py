@@ -8,13 +8,13 @@ import numpy as np
 from frazil_functions.encoding import checksum, native
 from frazil_functions.errors import ReceiptError, VerificationError
 from frazil_functions.forks import load_fork
-from frazil_functions.tasks import RegionReceipt
+from frazil_functions.regions import Region
 from frazil_functions.writing import open_targets
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyTask:
-    """Regions to read back, with the checksums that their receipts give.
+    """Regions to read back.
 
     Attributes
     ----------
@@ -23,25 +23,20 @@ class VerifyTask:
     fork
         The bytes of a clean fork of what was committed.
     regions
-        What to read, and what it should be.
+        What to read.
     """
 
     group: str
     fork: bytes
-    regions: tuple[RegionReceipt, ...]
+    regions: tuple[Region, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RegionCheck:
     """One region that was read back, and the checksum of what came."""
 
-    region: RegionReceipt
+    region: Region
     crc32c: int
-
-    @property
-    def equal(self) -> bool:
-        """Whether what was read is what was written."""
-        return self.crc32c == self.region.crc32c
 
 
 def verify_task(task: VerifyTask) -> list[RegionCheck]:
@@ -52,16 +47,15 @@ def verify_task(task: VerifyTask) -> list[RegionCheck]:
     VerificationError
         If a chunk is missing from the storage or cannot be decoded.
     """
-    names = (written.region.array for written in task.regions)
+    names = (region.array for region in task.regions)
     arrays = open_targets(load_fork(task.fork), task.group, names, "r")
     checks = []
-    for written in task.regions:
-        region = written.region
+    for region in task.regions:
         try:
             values = native(np.asarray(arrays[region.array][region.slices]))
         except Exception as error:  # storage and every codec raise errors of their own, and each means: lost
             raise VerificationError(f"{region} cannot be read back: {type(error).__name__}: {error}") from error
-        checks.append(RegionCheck(written, checksum(values)))
+        checks.append(RegionCheck(region, checksum(values)))
     return checks
 
 

@@ -87,6 +87,10 @@ class PrivateBranch:
             self.check_base()
             try:
                 self.repo.reset_branch(self.target, snapshot, from_snapshot_id=self.base)
+            except KeyboardInterrupt:
+                # The answer may have been on its way; only the branch knows.
+                if tip_of(self.repo, self.target) != snapshot:
+                    raise
             except icechunk.ConflictError as error:
                 raise ConflictError(
                     f"the branch {self.target!r} moved away from {self.base} at the last moment. "

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from frazil.execution.executor import Executor
+from frazil.execution.results import results
 from frazil_functions.errors import VerificationError
 from frazil_functions.handler import verify as verify_call
 from frazil_functions.tasks import RegionReceipt
@@ -51,22 +52,21 @@ def read_back(
         return 0
     if mode == "sample":
         some = sample(written, seed)
-        checks = verify_task(VerifyTask(group, fork, tuple(some)))
+        checks = verify_task(VerifyTask(group, fork, tuple(one.region for one in some)))
     else:
         parts = _split(written, executor.workers)
-        checks = []
-        for outcome in executor.map(verify_call, [VerifyTask(group, fork, part) for part in parts]):
-            if outcome.error is not None:
-                raise outcome.error
-            assert outcome.value is not None
-            checks += load_checks(outcome.value)
-        if {check.region.region for check in checks} != {one.region for one in written}:
-            raise VerificationError("functions did not read every region back; nothing was published")
+        tasks = [VerifyTask(group, fork, tuple(one.region for one in part)) for part in parts]
+        checks = [check for value in results(executor, verify_call, tasks) for check in load_checks(value)]
+        some = list(written)
+    # What a function says it was to read counts for nothing; what was written is known here.
+    wanted = {one.region: one.crc32c for one in some}
+    if len(checks) != len(wanted) or {check.region for check in checks} != wanted.keys():
+        raise VerificationError("functions did not read every region back; nothing was published")
     for check in checks:
-        if not check.equal:
+        if check.crc32c != wanted[check.region]:
             raise VerificationError(
-                f"{check.region.region} reads back with the checksum {check.crc32c:08x}, and "
-                f"{check.region.crc32c:08x} was written; nothing was published. The storage or the codec lost data."
+                f"{check.region} reads back with the checksum {check.crc32c:08x}, and {wanted[check.region]:08x} was "
+                "written; nothing was published. The storage or the codec lost data."
             )
     return len(checks)
 
