@@ -24,7 +24,7 @@ wheel:
 
 # Measure everything, and write docs/benchmarks.md.
 bench *ARGS:
-    uv run python -m tests.benchmarks.run {{ARGS}}
+    uv run python tests/benchmarks/run.py --out docs/benchmarks.md {{ARGS}}
 
 # Mend what can be mended by a machine.
 fix:

@@ -18,6 +18,9 @@ from pathlib import Path
 from harness import Bench, Row
 
 MODULES = ("throughput", "end_to_end", "small_regions", "planning", "template", "gathering", "startup")
+NOTES = "## What is missed, and why"
+"""The heading of what a person adds to the table."""
+
 PACKAGES = ("frazil", "icechunk", "zarr", "xarray", "numpy", "numcodecs", "h5py", "lithops")
 
 
@@ -31,6 +34,7 @@ def main() -> int:
     options = parser.parse_args()
     repeats = options.repeats or (1 if options.quick else 5)
     rows: list[Row] = []
+    load = os.getloadavg()[0]
     began = time.perf_counter()
     for name in options.only:
         print(name, file=sys.stderr, flush=True)
@@ -40,15 +44,22 @@ def main() -> int:
         finally:
             shutil.rmtree(directory)
         print(f"  {rows[-1].measured}", file=sys.stderr, flush=True)
-    text = page(rows, repeats, time.perf_counter() - began, quick=options.quick)
+    text = page(rows, repeats, time.perf_counter() - began, load, quick=options.quick)
     if options.out is None:
         print(text)
     else:
-        options.out.write_text(text)
+        options.out.write_text(text + notes(options.out))
     return 0
 
 
-def page(rows: list[Row], repeats: int, seconds: float, *, quick: bool) -> str:
+def notes(out: Path) -> str:
+    """What a person wrote below the table, which a new run keeps."""
+    before = out.read_text() if out.exists() else ""
+    at = before.find(NOTES)
+    return "\n" + before[at:] if at >= 0 else ""
+
+
+def page(rows: list[Row], repeats: int, seconds: float, load: float, *, quick: bool) -> str:
     """The rows as a page of Markdown."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     lines = [
@@ -61,7 +72,7 @@ def page(rows: list[Row], repeats: int, seconds: float, *, quick: bool) -> str:
         f"- machine: {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, local disk",
         f"- versions: Python {platform.python_version()}, "
         + ", ".join(f"{package} {version(package)}" for package in PACKAGES),
-        f"- run: {datetime.now(UTC):%Y-%m-%d}, {seconds / 60:.0f} minutes",
+        f"- run: {datetime.now(UTC):%Y-%m-%d}, {seconds / 60:.0f} minutes; load before it {load:.1f}",
         "",
         "| number | target | measured | range | met | medians | how |",
         "|---|---|---|---|---|---|---|",

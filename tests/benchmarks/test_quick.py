@@ -8,6 +8,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_quick_run_fills_every_row(tmp_path: Path) -> None:
     page = tmp_path / "benchmarks.md"
 
