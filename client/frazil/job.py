@@ -365,11 +365,15 @@ def _execute(plan: Plan, clean: bytes, gathering: Gathering, executor: Executor,
     spent = Spent()
     with following(directory, plan.region_count, plan.nbytes, listener) as tell:
         tell(0, 0)
-        for value in results(executor, handler.write, tasks):
-            for receipt in load_receipts(value):
-                gathering.add(receipt)
-                spent = spent.plus(receipt)
-            tell(len(gathering.written), sum(written.nbytes for written in gathering.written.values()))
+        try:
+            for _, value in results(executor, handler.write, tasks):
+                for receipt in load_receipts(value):
+                    gathering.add(receipt)
+                    spent = spent.plus(receipt)
+                tell(len(gathering.written), sum(written.nbytes for written in gathering.written.values()))
+        except (InvalidInputError, BackendError) as error:
+            # Something was written by then, and the plan had been sound.
+            raise IncompleteRunError(f"a function failed, and nothing was published: {error}") from error
     missing = gathering.missing
     if missing:
         raise IncompleteRunError(

@@ -56,7 +56,7 @@ def read_back(
     else:
         parts = _split(written, executor.workers)
         tasks = [VerifyTask(group, fork, tuple(one.region for one in part)) for part in parts]
-        checks = [check for value in results(executor, verify_call, tasks) for check in load_checks(value)]
+        checks = [check for _, value in results(executor, verify_call, tasks) for check in load_checks(value)]
         some = list(written)
     # What a function says it was to read counts for nothing; what was written is known here.
     wanted = {one.region: one.crc32c for one in some}

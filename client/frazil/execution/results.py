@@ -1,25 +1,30 @@
-"""What calls return, or the first error among them, said so that a person knows what became of the run."""
+"""What calls return, or the first error among them."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 from frazil.execution.executor import Executor
-from frazil_functions.errors import FrazilError, IncompleteRunError
+from frazil_functions.errors import BackendError, FrazilError
 
 
-def results[T, R](executor: Executor, function: Callable[[T], R], arguments: Sequence[T]) -> Iterator[R]:
-    """What each call returns, as the calls end; the others are ended at the first error.
+def results[T, R](executor: Executor, function: Callable[[T], R], arguments: Sequence[T]) -> Iterator[tuple[int, R]]:
+    """The position of each call's argument and what the call returned, as the calls end.
+
+    The other calls are ended at the first error.
 
     Raises
     ------
-    IncompleteRunError
-        If a call fails, with its own words.
+    FrazilError
+        What a call raised, if it is an error of ours.
+    BackendError
+        For anything else that a call raised, with its own words.
     """
     with contextlib.closing(executor.map(function, arguments)) as outcomes:  # type: ignore[type-var]
         for outcome in outcomes:
+            if isinstance(outcome.error, FrazilError):
+                raise outcome.error
             if outcome.error is not None:
-                error = outcome.error
-                what = str(error) if isinstance(error, FrazilError) else f"{type(error).__name__}: {error}"
-                raise IncompleteRunError(f"task {outcome.index} failed, and nothing was published: {what}") from error
+                said = f"{type(outcome.error).__name__}: {outcome.error}"
+                raise BackendError(f"call {outcome.index} of {function.__name__} failed: {said}") from outcome.error
             assert outcome.value is not None
-            yield outcome.value
+            yield outcome.index, outcome.value

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from frazil.execution.executor import Executor
+from frazil.execution.results import results
 from frazil.planning.compare import check_readable, infer_append_dim, select
 from frazil.report import Listener, Progress
 from frazil_functions.errors import InvalidInputError, ReceiptError, nearest
@@ -96,14 +97,11 @@ def _scan_all(
     tasks = [ScanTask(tuple(urls[at : at + per]), engine, append_dim, digests=True) for at in range(0, len(urls), per)]
     parts: dict[int, Scan] = {}
     done = 0
-    for outcome in executor.map(scan_call, tasks):
-        if outcome.error is not None:
-            raise outcome.error
-        assert outcome.value is not None
-        part = load_scan(outcome.value)
-        if tuple(file.url for file in part.files) != tasks[outcome.index].urls:
+    for number, value in results(executor, scan_call, tasks):
+        part = load_scan(value)
+        if tuple(file.url for file in part.files) != tasks[number].urls:
             raise ReceiptError("a function returned the metadata of other files than it was asked for")
-        parts[outcome.index] = part
+        parts[number] = part
         done += len(part.files)
         listener(Progress("scan", done, len(urls)))
     return Scan(
