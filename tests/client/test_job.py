@@ -20,7 +20,9 @@ from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import silent
 from frazil.repositories import locate
 from frazil_functions.forks import dump_fork, load_fork
+from frazil_functions.regions import Region
 from frazil_functions.tasks import Receipt, WriteTask, dump_receipts, load_receipts
+from frazil_functions.verifying import RegionCheck, dump_checks
 
 from .hourly import read, series, state
 
@@ -207,6 +209,34 @@ def test_a_value_that_reads_back_otherwise_publishes_nothing(plan: frazil.Plan, 
     with Meddling(lie) as executor, pytest.raises(frazil.VerificationError, match="reads back with the checksum"):
         frazil.run(plan, executor=executor, verify=mode)  # type: ignore[arg-type]
     assert_nothing_published(target)
+
+
+@pytest.mark.parametrize("answer", [[], [RegionCheck(Region("tas", (("time", 0, 4),)), 1)]])
+def test_functions_that_read_back_something_else_publish_nothing(
+    plan: frazil.Plan, target: Path, answer: list[RegionCheck]
+) -> None:
+    class Lazy(frazil.SerialExecutor):
+        def map[T, R](self, function: Callable[[T], R], arguments: Sequence[T]) -> Iterator[Outcome[R]]:
+            for outcome in super().map(function, arguments):
+                lie = function.__name__ == "verify"
+                yield replace(outcome, value=dump_checks(answer)) if lie else outcome  # type: ignore[arg-type]
+
+    with Lazy() as executor, pytest.raises(frazil.VerificationError, match="did not read every region back"):
+        frazil.run(plan, executor=executor, verify="full")
+    assert_nothing_published(target)
+
+
+def test_a_private_branch_that_is_gone_already_does_not_matter(
+    plan: frazil.Plan, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    def vanish(progress: frazil.Progress) -> None:
+        if progress.stage == "publish":  # the branch that cleaning up would remove is gone already
+            repo = frazil.open_repository(target)
+            (private,) = repo.list_branches() - {"main"}
+            repo.delete_branch(private)
+
+    result = frazil.run(plan, executor=serial, listener=vanish)
+    assert state(target) == (result.snapshot_id, ["main"])
 
 
 def test_a_chunk_that_vanished_from_the_storage_publishes_nothing(
