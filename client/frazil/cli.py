@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final
 import icechunk
 import xarray as xr
 from cyclopts import App, CycloptsError, Group, Parameter
-from rich.console import Console
 
 from frazil import __version__
 from frazil.commit.verify import Verify
@@ -193,10 +192,7 @@ def plan(
         )
     if out is not None:
         out.write_bytes(made.to_json())
-    if shown.json:
-        sys.stdout.write(made.to_json().decode() + "\n")
-    else:
-        Console(highlight=False, soft_wrap=True).print(repr(made), markup=False)
+    _print(made.to_json().decode() if shown.json else repr(made))
 
 
 @app.command(usage="Usage: frazil convert FILES... REPOSITORY [OPTIONS]")
@@ -232,17 +228,33 @@ def convert(
             message=message,
             listener=listener,
         )
-    if shown.json:
-        sys.stdout.write(json.dumps(asdict(result)) + "\n")
-    else:
-        sys.stdout.write(f"{summary(result, repository)}\n\n{_seen(result, repository)}\n")
+    # The run is published; nothing that goes wrong in telling so may look as if it were not.
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        _print(
+            json.dumps(asdict(result))
+            if shown.json
+            else f"{summary(result, repository)}\n\n{_seen(result, repository)}"
+        )
+
+
+def _print(text: str) -> None:
+    """Write to standard output, if there is one."""
+    if sys.stdout is not None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
 
 
 def _seen(result: Result, repository: str) -> str:
     """What was published, as a reader of the repository sees it."""
     session = open_repository(repository, create=False).readonly_session(snapshot_id=result.snapshot_id)
-    with xr.open_zarr(session.store, group=result.group or None, consolidated=False, chunks=None) as dataset:
-        return repr(dataset)
+    options: dict[str, Any] = {"group": result.group or None, "consolidated": False, "chunks": None}
+    try:
+        with xr.open_zarr(session.store, **options) as dataset:
+            return repr(dataset)
+    except Exception as error:  # noqa: BLE001 - Xarray raises much for times and units that it cannot decode
+        logger.info("what was published cannot be shown decoded: %s", error)
+        with xr.open_zarr(session.store, decode_cf=False, **options) as dataset:
+            return repr(dataset)
 
 
 def summary(result: Result, repository: str) -> str:
@@ -299,11 +311,13 @@ def _terminated(_: int, __: object) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code.
 
-    0: done. 1: failed, and nothing was published. 2: bad usage, or input that was refused.
+    0: done. 1: failed, and nothing was published. 2: bad usage, or input that was refused. 130:
+    interrupted before anything was published.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     verbose = bool({"-v", "--verbose"} & set(tokens))
-    signal.signal(signal.SIGTERM, _terminated)
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, _terminated)
     # Icechunk warns at every opening that local storage is not safe for commits at once; a lock makes it so.
     icechunk.set_logs_filter("icechunk=error" if not verbose else "icechunk=warn")
     try:

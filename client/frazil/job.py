@@ -12,7 +12,7 @@ import icechunk
 
 from frazil.commit.gather import Expected, Gathering, check_merged
 from frazil.commit.publish import PREFIX, PrivateBranch, tip_of
-from frazil.commit.verify import Verify, read_back
+from frazil.commit.verify import VERIFY, Verify, read_back
 from frazil.execution.executor import Executor
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.results import results
@@ -49,10 +49,10 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     chunks: Mapping[str, int] | None = None,
     shards: Mapping[str, int] | None = None,
     append_dim: str | None = None,
-    variables: Sequence[str] | None = None,
+    variables: str | Sequence[str] | None = None,
     engine: str | None = None,
     gaps: Gaps = "error",
-    accept: Iterable[Accept] = (),
+    accept: Accept | Iterable[Accept] = (),
     workers: int | None = None,
     executor: Executor | None = None,
     listener: Listener = silent,
@@ -106,13 +106,13 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     target = _plan_target(repo, group.strip("/"), branch)
     urls = expand(sources)
     with _using(executor) as calls:
-        wanted = Wanted(engine, append_dim, tuple(variables) if variables is not None else None)
+        wanted = Wanted(engine, append_dim, None if variables is None else _several(variables))
         found = scan_sources(urls, wanted, calls, listener)
         options = Options(
             chunks=dict(chunks or {}),
             shards=dict(shards or {}),
             gaps=gaps,
-            accept=frozenset(accept),
+            accept=frozenset(_several(accept)),
             workers=calls.workers if workers is None else workers,
         )
     listener(Progress("plan"))
@@ -162,6 +162,8 @@ def run(
         If the storage or the backend is at fault.
     """
     began = time.perf_counter()
+    if verify not in VERIFY:
+        raise InvalidInputError(f"verify is {verify!r}; choose from {', '.join(VERIFY)}")
     plan.prove()
     repository, private = _open_target(plan, repo)
     with _using(executor) as calls:
@@ -207,10 +209,10 @@ def convert(  # noqa: PLR0913 - as above
     chunks: Mapping[str, int] | None = None,
     shards: Mapping[str, int] | None = None,
     append_dim: str | None = None,
-    variables: Sequence[str] | None = None,
+    variables: str | Sequence[str] | None = None,
     engine: str | None = None,
     gaps: Gaps = "error",
-    accept: Iterable[Accept] = (),
+    accept: Accept | Iterable[Accept] = (),
     workers: int | None = None,
     executor: Executor | None = None,
     verify: Verify = "sample",
@@ -238,6 +240,11 @@ def convert(  # noqa: PLR0913 - as above
         )
         opened = repo if isinstance(repo, icechunk.Repository) else None
         return run(made, opened, executor=calls, verify=verify, message=message, listener=listener)
+
+
+def _several[N: str](names: N | Iterable[N]) -> tuple[N, ...]:
+    """Names, of which a single one may stand for itself."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 @contextlib.contextmanager
@@ -311,7 +318,7 @@ def _removed(private: PrivateBranch) -> Iterator[None]:
 def _remove(private: PrivateBranch) -> None:
     try:
         private.delete()
-    except (icechunk.IcechunkError, BackendError) as error:
+    except (icechunk.IcechunkError, BackendError, OSError) as error:
         logger.warning("the branch %s could not be removed: %s", private.name, error)
 
 

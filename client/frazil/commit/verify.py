@@ -12,6 +12,7 @@ from frazil_functions.tasks import RegionReceipt
 from frazil_functions.verifying import VerifyTask, load_checks, verify_task
 
 type Verify = Literal["none", "sample", "full"]
+VERIFY: Final[tuple[Verify, ...]] = ("none", "sample", "full")
 
 SAMPLE_REGIONS: Final = 8
 SAMPLE_BYTES: Final = 128 << 20

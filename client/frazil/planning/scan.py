@@ -10,13 +10,16 @@ from frazil.planning.compare import check_readable, infer_append_dim, select
 from frazil.report import Listener, Progress
 from frazil_functions.errors import InvalidInputError, ReceiptError, nearest
 from frazil_functions.handler import scan as scan_call
+from frazil_functions.remote import is_remote
 from frazil_functions.scanning import FileMetadata, Labels, Scan, ScanTask, load_scan, scan_task
 from frazil_functions.sources import check_engine
 
-FANNED_OUT: Final = 64
-"""From so many files on functions read the metadata; fewer are read sooner than a function starts."""
+FANNED_OUT_LOCAL: Final = 1000
+FANNED_OUT_REMOTE: Final = 64
+"""From so many files on functions read the metadata. A local file takes some 4 ms, a remote one several requests, and a
+function a few seconds to start; fewer are read sooner here."""
 
-FILES_PER_TASK: Final = 256
+FILES_PER_TASK: Final = 2000
 """The most files that one function is asked for."""
 
 
@@ -89,7 +92,7 @@ def _scan_all(
     urls: Sequence[str], engine: str | None, append_dim: str | None, executor: Executor, listener: Listener
 ) -> Scan:
     listener(Progress("scan", 0, len(urls)))
-    if len(urls) < FANNED_OUT:
+    if len(urls) < (FANNED_OUT_REMOTE if is_remote(urls[0]) else FANNED_OUT_LOCAL):
         scan = scan_task(ScanTask(tuple(urls), engine, append_dim, digests=True))
         listener(Progress("scan", len(urls), len(urls)))
         return scan
