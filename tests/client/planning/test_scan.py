@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from tests.client.hourly import series
 
 import frazil
 from frazil.execution.executor import Outcome
 from frazil.planning.scan import FANNED_OUT_LOCAL, Wanted, scan_sources
 from frazil.report import Progress, silent
-
-from ..hourly import series
 
 
 class Counting(frazil.SerialExecutor):
