@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from frazil_functions.scanning import (
     VariableMetadata,
     coordinate_names,
 )
-
-_CALENDARS: Final = {"gregorian": "standard", "noleap": "365_day", "all_leap": "366_day"}
+from frazil_functions.times import calendar_name
 
 type Accept = Literal["units", "drift", "order"]
 """What may be accepted although files differ in it: time units, labels that differ by less than a
@@ -290,9 +289,8 @@ def _compare_packing(
 
 
 def calendar_of(variable: VariableMetadata) -> str:
-    """The calendar that a variable counts in, by the first of its names in CF (chapter 4.4.1)."""
-    name = str(variable.attributes.get("calendar", "standard")).lower()
-    return _CALENDARS.get(name, name)
+    """The calendar that a variable counts in; see `frazil_functions.times.calendar_name`."""
+    return calendar_name(variable.attributes.get("calendar"))
 
 
 def _compare_values(
