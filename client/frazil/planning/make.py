@@ -116,11 +116,12 @@ def make_plan(sources: Sources, target: PlanTarget, options: Options) -> Plan:
 
 
 def _check_all_labels(sources: Sources) -> None:
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for file in sources.files:
         for name, variable in file.variables.items():
-            if variable.digest in sources.labels and variable.digest not in seen:
-                seen.add(variable.digest)
+            told = variable.digest or "", str([variable.attributes.get(key) for key in PACKING])
+            if variable.digest in sources.labels and told not in seen:
+                seen.add(told)
                 check_labels(name, file.url, sources.labels[variable.digest].values(), variable.attributes)
 
 
