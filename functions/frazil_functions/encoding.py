@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from frazil_functions.errors import InvalidInputError
-from frazil_functions.times import recount
+from frazil_functions.times import calendar_name, recount
 
 type JSON = bool | int | float | str | list[JSON] | dict[str, JSON] | None
 type Attributes = dict[str, Any]  # JSON values; msgspec reads no recursive aliases
@@ -27,8 +27,10 @@ STRING: Final = "string"
 PACKING: Final = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "dtype")
 """Attributes that say how numbers are stored (CF conventions, chapters 2.5 and 8.1)."""
 
-_CALENDARS: Final = {"gregorian": "standard", "noleap": "365_day", "all_leap": "366_day"}
-"""Other names of the same calendars (CF conventions, chapter 4.4.1)."""
+_SCALING: Final = ("scale_factor", "add_offset")
+
+_NOISE: Final = 1e-6
+"""The part of a packing's step that unpacking and packing in doubles may lose; more is another number."""
 
 _PIECE: Final = 1 << 18
 """How many elements are searched for NaN at once; few enough to stay in the processor's cache."""
@@ -199,8 +201,8 @@ def recode(name: str, source: xr.Variable, target: Attributes, dtype: str) -> Va
     Raises
     ------
     InvalidInputError
-        If a value cannot be stored in the target's type: it would wrap, lose digits that the type
-        does not have, or read as missing.
+        If a value cannot be stored in the target's type: it would wrap, be rounded, lose digits that
+        the type does not have, or read as missing.
     """
     if dtype == STRING or np.dtype(dtype).kind not in "iuf":
         plain: Values = xr.conventions.decode_cf_variable(
@@ -208,6 +210,10 @@ def recode(name: str, source: xr.Variable, target: Attributes, dtype: str) -> Va
         ).values
         return plain.astype(object if dtype == STRING else dtype)
     own = json_attributes(source.attrs)
+    if own.get("units") == target.get("units") and _scaling(own) == _scaling(target):
+        # What both pack alike is compared and copied packed, for unpacking would cost digits.
+        own, target = ({k: v for k, v in one.items() if k not in _SCALING} for one in (own, target))
+        source = xr.Variable(source.dims, source.values, own)
     values, missing = _unpacked(name, source, own)
     present = _recounted(name, values[~missing], own, target, dtype)
     if missing.any() and not has_fill(dtype, target):
@@ -215,7 +221,7 @@ def recode(name: str, source: xr.Variable, target: Attributes, dtype: str) -> Va
             f"{name!r} has missing values, and the target's type {dtype} has no fill value for them"
         )
     packed = _packed(name, present, target, dtype)
-    if np.isin(packed, np.array(_missing_marks(dtype, target), dtype)).any():
+    if np.isin(packed, np.array(missing_marks(dtype, target), dtype)).any():
         raise InvalidInputError(
             f"{name!r} has a value that the target stores as its fill value ({fill_of(dtype, target)}); it would read "
             "as missing"
@@ -227,15 +233,19 @@ def recode(name: str, source: xr.Variable, target: Attributes, dtype: str) -> Va
     return stored
 
 
+def _scaling(attributes: Attributes) -> list[object]:
+    return [number(attributes.get(key)) for key in _SCALING]
+
+
 def _unpacked(name: str, source: xr.Variable, own: Attributes) -> tuple[Values, Values]:
     """What the stored numbers mean, and where they are missing; whole numbers stay whole if they are not scaled."""
     raw: Values = source.values
-    if own.get("scale_factor") is not None or own.get("add_offset") is not None:
+    if _scaling(own) != [None, None]:
         plain: Values = xr.conventions.decode_cf_variable(
             name, source, concat_characters=False, decode_times=False, decode_timedelta=False
         ).values
         return plain, np.isnan(plain)
-    missing = np.isin(raw, np.array(_missing_marks(raw.dtype.str, own), raw.dtype))
+    missing = np.isin(raw, np.array(missing_marks(raw.dtype.str, own), raw.dtype))
     if raw.dtype.kind == "f":
         missing |= np.isnan(raw)
     return raw.view(_meant(raw.dtype, own)), missing
@@ -247,11 +257,13 @@ def _recounted(name: str, values: Values, own: Attributes, target: Attributes, d
         raise InvalidInputError(f"{name!r} counts {units!r}, which cannot be turned into {wanted!r}")
     if not is_time_unit(wanted):
         return values
-    calendar, other = (str(one.get("calendar", "standard")).lower() for one in (own, target))
-    if _CALENDARS.get(calendar, calendar) != _CALENDARS.get(other, other):
+    calendar, other = (calendar_name(one.get("calendar")) for one in (own, target))
+    if calendar != other:
         raise InvalidInputError(
             f"{name!r} counts in the calendar {calendar!r}, and the target in {other!r}; dates do not compare"
         )
+    if _scaling(target) != [None, None]:
+        dtype = "<f8"  # what is still to be packed may be fractions
     if units == wanted and values.dtype.kind == np.dtype(dtype).kind:
         return values
     return recount(name, values, (str(units), str(wanted)), calendar, dtype)
@@ -277,7 +289,11 @@ def _packed(name: str, values: Values, target: Attributes, dtype: str) -> Values
             raise InvalidInputError(f"{name!r} has values from {low} to {high}, which do not fit into {dtype}")
         return packed.astype(meant)
     if packed.dtype.kind == "f":
-        packed = np.rint(packed)
+        between, packed = packed, np.rint(packed)
+        if (np.abs(packed[np.isfinite(packed)] - between[np.isfinite(packed)]) > _NOISE).any():
+            raise InvalidInputError(
+                f"{name!r} has values that {dtype} with the target's packing cannot hold; they would be rounded"
+            )
         low, high = (packed.min().item(), packed.max().item()) if packed.size else (0, 0)
     # Python compares a double with a whole number exactly; NumPy rounds the whole number first.
     if not np.iinfo(meant).min <= low <= high <= np.iinfo(meant).max:
@@ -297,13 +313,14 @@ def _meant(dtype: "np.dtype[Any]", attributes: Attributes) -> "np.dtype[Any]":
     return dtype
 
 
-def _missing_marks(dtype: str, attributes: Attributes) -> list[float | int]:
-    """Stored numbers that mean "missing", as far as the type has them."""
+def missing_marks(dtype: str, attributes: Attributes) -> list[float | int]:
+    """Stored numbers besides NaN that mean "missing", as far as the type has them."""
     declared = [attributes.get("_FillValue"), attributes.get("missing_value")]
     flat = [item for value in declared for item in (value if isinstance(value, list) else [value])]
     marks = [number(item) for item in flat]
     if np.dtype(dtype).kind == "f":
-        return [mark for mark in marks if isinstance(mark, int | float) and abs(mark) <= np.finfo(dtype).max]
+        most = float(np.finfo(dtype).max)
+        return [mark for mark in marks if isinstance(mark, int | float) and (abs(mark) <= most or np.isinf(mark))]
     return [bits for mark in marks if (bits := _bits(mark, dtype)) is not None]
 
 

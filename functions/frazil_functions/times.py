@@ -29,8 +29,17 @@ _NANOSECONDS: Final = {
 }
 """The names of UDUNITS for what has a fixed length, with that length; months and years have none."""
 
+_CALENDARS: Final = {"gregorian": "standard", "noleap": "365_day", "all_leap": "366_day"}
+"""Other names of the same calendars (CF conventions, chapter 4.4.1)."""
+
 _NEAR: Final = 500
 """Two times closer than half a microsecond are one: no reader tells them apart in a double."""
+
+
+def calendar_name(calendar: object) -> str:
+    """The first of a calendar's names in CF (chapter 4.4.1); that of the standard one if none is named."""
+    name = "standard" if calendar is None else str(calendar).lower()
+    return _CALENDARS.get(name, name)
 
 
 def recount(name: str, values: _Numbers, units: tuple[str, str], calendar: str, dtype: str) -> _Numbers:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import frazil
+
 TIME_ENCODINGS = [
     (units, calendar, dtype)
     for units in ("seconds", "minutes", "hours", "days")
@@ -318,3 +320,74 @@ def test_drifting_labels_take_those_of_the_first_file(series: Any, write: Any, c
     got = convert(write([first, second]), accept=("drift",))
     np.testing.assert_array_equal(got.lat, first.lat)
     assert got.sizes["time"] == 12
+
+
+def scaled(start: int, attributes: dict[str, Any], dtype: str = "i4", units: str = "m") -> xr.Dataset:
+    """Five values at the labels `start` and on, one apart, packed as the attributes say."""
+    scale, offset = attributes.get("scale_factor", 1.0), attributes.get("add_offset", 0.0)
+    labels = np.rint((np.arange(start, start + 5) - offset) / scale).astype(dtype)
+    return xr.Dataset({"v": ("x", np.arange(start, start + 5.0))}, {"x": ("x", labels, {"units": units} | attributes)})
+
+
+@pytest.mark.parametrize("units", ["m", "hours since 2000-01-01"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"add_offset": 1000.0}, {"add_offset": 1005.0}),
+        ({"scale_factor": 0.5, "add_offset": 1000.0}, {"scale_factor": 0.25}),
+        ({"scale_factor": 0.5}, {}),
+        ({}, {"scale_factor": 0.5, "add_offset": 1000.0}),
+        ({"scale_factor": np.float32(0.5)}, {"add_offset": np.float32(1000.0)}),
+    ],
+)
+def test_labels_that_are_packed_differently_are_stored_unpacked(
+    first: dict[str, Any], second: dict[str, Any], units: str, write: Any, convert: Any
+) -> None:
+    got = convert(
+        write([scaled(1000, first, units=units), scaled(1005, second, units=units)]),
+        chunks={"x": 4},
+        append_dim="x",
+    )
+    want = xr.Dataset({"v": ("x", np.arange(1000, 1010.0))}, {"x": ("x", np.arange(1000, 1010.0), {"units": units})})
+    np.testing.assert_array_equal(got.x, xr.decode_cf(want).x)
+    np.testing.assert_array_equal(got.v, want.v)
+
+
+def test_a_label_is_never_rounded_to_fit_the_packing_of_the_first_file(write: Any, plan_of: Any) -> None:
+    first = scaled(0, {"scale_factor": 24.0}, units="hours since 2000-01-01")
+    first["x"] = "x", np.arange(5, dtype="i4"), first.x.attrs
+    second = scaled(0, {"scale_factor": 24.0}, units="minutes since 2000-01-01")
+    second["x"] = "x", np.arange(300, 305, dtype="i4"), second.x.attrs  # of 24 minutes each
+    with pytest.raises(frazil.InvalidInputError, match=r"'x' has values that .* would be rounded"):
+        plan_of(write([first, second]), accept=("units",), append_dim="x")
+
+
+def test_times_in_other_units_fit_a_packing_with_fractions(write: Any, convert: Any) -> None:
+    first = scaled(0, {"scale_factor": 0.5}, units="hours since 2000-01-01")
+    second = scaled(0, {}, units="minutes since 2000-01-01 05:00")
+    second["x"] = "x", np.arange(5, dtype="i4") * 30, second.x.attrs
+    got = convert(write([first, second]), accept=("units",), append_dim="x", gaps="keep")
+    hours = [0, 1, 2, 3, 4, 5, 5.5, 6, 6.5, 7]
+    np.testing.assert_array_equal(
+        got.x, np.datetime64("2000-01-01", "ns") + np.array(hours) * np.timedelta64(3600, "s")
+    )
+
+
+def test_bounds_that_are_packed_differently_are_stored_unpacked(write: Any, convert: Any) -> None:
+    parts = [scaled(start, {}, units="hours since 2000-01-01") for start in (0, 5)]
+    for part, (scale, start) in zip(parts, [(1.0, 0), (0.5, 5)], strict=True):
+        part.x.attrs["bounds"] = "x_bnds"
+        edges = np.arange(start, start + 5)[:, None] + np.array([-0.5, 0.5]) * (scale == 0.5)
+        part["x_bnds"] = ("x", "bnds"), np.rint(edges / scale).astype("i4"), {"scale_factor": scale}
+    got = convert(write(parts), append_dim="x")
+    edges = np.arange(10)[:, None] + np.array([-0.5, 0.5]) * (np.arange(10) >= 5)[:, None]
+    want = np.datetime64("2000-01-01", "ns") + (edges * 3600).astype("i8") * np.timedelta64(1, "s")
+    np.testing.assert_array_equal(got.x_bnds, want)
+
+
+def test_a_label_that_would_read_as_missing_under_the_first_file_is_refused(write: Any, plan_of: Any) -> None:
+    first, second = scaled(0, {}), scaled(5, {})
+    first.x.encoding["_FillValue"] = 7
+    second.x.encoding["_FillValue"] = None
+    with pytest.raises(frazil.LabelError, match=r"part-001.nc: 'x' is missing at index 2 ._FillValue is 7"):
+        plan_of(write([first, second]), append_dim="x")

@@ -232,6 +232,25 @@ def test_another_fill_value_keeps_whole_numbers_that_no_double_holds() -> None:
     assert stored.tolist() == [2**63 - 1, -(2**63), 2**53 + 1]
 
 
+@pytest.mark.parametrize("dtype", ["<i2", "<f4"])
+def test_another_fill_value_alone_leaves_packed_numbers_as_they_are(dtype: str) -> None:
+    packing = {"scale_factor": np.float32(0.1), "add_offset": np.float32(1e5)}
+    values = np.arange(-30_000, 30_000, 7).astype(dtype)
+    own, target = packing | {"_FillValue": values[3]}, packing | {"_FillValue": -32768}
+    want = np.where(values == values[3], -32768, values)
+    np.testing.assert_array_equal(recoded(values, own, target, dtype), want)
+
+
+def test_a_number_between_two_steps_of_a_packing_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="would be rounded"):
+        recoded(np.array([1.0, 1.3]), {}, {"scale_factor": 0.5}, "<i2")
+
+
+def test_an_infinite_fill_value_marks_what_is_missing() -> None:
+    stored = recoded(np.array([np.inf, 1.0]), {"_FillValue": np.inf}, {"_FillValue": -1.0}, "<f8")
+    assert stored.tolist() == [-1.0, 1.0]
+
+
 def test_unsigned_numbers_keep_their_meaning() -> None:
     own = {"_Unsigned": "true", "_FillValue": np.int8(-1)}
     assert recoded(np.array([-2, -1, 3], "i1"), own, {"_FillValue": 0}, "|u1").tolist() == [254, 0, 3]

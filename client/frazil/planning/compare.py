@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 
 from frazil.planning.labels import check_labels, difference, drifted
-from frazil_functions.encoding import PACKING, is_time_unit
+from frazil.planning.meaning import check_meaning
+from frazil_functions.encoding import PACKING, STRING, is_time_unit, missing_marks
 from frazil_functions.errors import InvalidInputError, LabelError, MismatchedSourceError, SourceError, nearest
 from frazil_functions.scanning import (
     UNSUPPORTED,
@@ -17,8 +18,7 @@ from frazil_functions.scanning import (
     VariableMetadata,
     coordinate_names,
 )
-
-_CALENDARS: Final = {"gregorian": "standard", "noleap": "365_day", "all_leap": "366_day"}
+from frazil_functions.times import calendar_name
 
 type Accept = Literal["units", "drift", "order"]
 """What may be accepted although files differ in it: time units, labels that differ by less than a
@@ -182,7 +182,7 @@ def compare(
     Raises
     ------
     MismatchedSourceError
-        If variables, dimensions, types or units differ.
+        If variables, dimensions, types, units or meanings differ.
     LabelError
         If labels outside of the append dimension, or a calendar, differ.
     """
@@ -204,6 +204,7 @@ def compare(
         counted = _compare_units(name, ours, theirs, first, file, accept)
         if not counted:
             _compare_dtype(name, first, file)
+        check_meaning(name, first, file)
         if append_dim not in ours.dims:
             _compare_values(name, first, file, labels, accept)
         if counted or _compare_packing(name, ours, theirs, first, file):
@@ -290,9 +291,15 @@ def _compare_packing(
 
 
 def calendar_of(variable: VariableMetadata) -> str:
-    """The calendar that a variable counts in, by the first of its names in CF (chapter 4.4.1)."""
-    name = str(variable.attributes.get("calendar", "standard")).lower()
-    return _CALENDARS.get(name, name)
+    """The calendar that a variable counts in; see `frazil_functions.times.calendar_name`."""
+    return calendar_name(variable.attributes.get("calendar"))
+
+
+def _marks(variable: VariableMetadata) -> frozenset[object]:
+    """The values that are read as missing; NaN always is one."""
+    if variable.dtype == STRING or np.dtype(variable.dtype).kind not in "iuf":
+        return frozenset(str(variable.attributes.get(key)) for key in ("_FillValue", "missing_value"))
+    return frozenset(np.array(missing_marks(variable.dtype, variable.attributes), variable.dtype).tolist())
 
 
 def _compare_values(
@@ -302,7 +309,9 @@ def _compare_values(
     labels: Mapping[str, Labels],
     accept: frozenset[Accept],
 ) -> None:
-    keys = ("units", "scale_factor", "add_offset", "_Unsigned")
+    keys = ["units", "scale_factor", "add_offset", "_Unsigned"]
+    if first.variables[name].dims != (name,) and _marks(first.variables[name]) != _marks(file.variables[name]):
+        keys += ["_FillValue", "missing_value"]
     told = [[one.variables[name].attributes.get(key) for key in keys] for one in (first, file)]
     if told[0] != told[1]:
         raise MismatchedSourceError(

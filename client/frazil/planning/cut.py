@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from frazil.template.build import ArrayTemplate, DatasetTemplate
@@ -15,6 +16,10 @@ seeking does not count, little enough that reading ahead stays cheap in memory."
 
 TASK_BYTES: Final = 64 << 20
 """Fewer bytes than this are not worth another function: starting one costs a second or two."""
+
+TASK_MOST_BYTES: Final = 4 << 30
+"""More bytes than this are several tasks, however few functions run at once: at 50 MB/s they take a
+minute and a half of the fifteen that AWS Lambda allows, and what fails is that much work at most."""
 
 MEMORY_REGIONS: Final = 3
 """How many of the largest regions a task holds: one being read, one encoded, one written."""
@@ -82,11 +87,12 @@ def group(
     spans: Sequence[tuple[int, int]],
     workers: int,
     task_bytes: int,
+    most_bytes: int = TASK_MOST_BYTES,
 ) -> tuple[TaskPlan, ...]:
     """Regions in tasks of about as many bytes each, neighbours along the append dimension together.
 
-    There are as many tasks as workers, but none of less than `task_bytes` where there is more
-    than one.
+    There are as many tasks as workers, or a multiple of that where they would hold more than
+    `most_bytes`; but not so many that they hold less than `task_bytes` on average.
 
     Parameters
     ----------
@@ -98,10 +104,12 @@ def group(
         How many functions can run at once.
     task_bytes
         The least that is worth a function.
+    most_bytes
+        The most that a function is given, unless a single region is more.
     """
     sizes = [nbytes(template, region) for region in regions]
     total = sum(sizes)
-    count = max(1, min(workers, len(regions), -(-total // task_bytes)))
+    count = _count(sizes, workers, task_bytes, most_bytes)
     groups: list[list[int]] = [[] for _ in range(count)]
     done = 0
     for number, size in enumerate(sizes):
@@ -110,9 +118,36 @@ def group(
         done += size
     return tuple(
         _task(template, [regions[at] for at in members], sum(sizes[at] for at in members), spans)
-        for members in groups
-        if members
+        for shared in groups
+        for members in _split(shared, sizes, most_bytes)
     )
+
+
+def _count(sizes: Sequence[int], workers: int, least: int, most: int) -> int:
+    """How many tasks share regions of these sizes."""
+    total = sum(sizes)
+    worthwhile = -(-total // least)
+    count = max(1, min(workers, len(sizes), worthwhile))
+    # A share within half a region of the even one is no more than `most` if that one is a region less.
+    needed = -(-total // max(1, most - max(sizes, default=0), most // 2))
+    if needed <= count:
+        return count
+    rounds = -(-needed // workers) * workers
+    return min(len(sizes), max(needed, min(rounds, worthwhile)))
+
+
+def _split(members: list[int], sizes: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Regions of one task in tasks of `most` bytes or one region; large ones may stand beside small ones."""
+    waiting = [members] if members else []
+    while waiting:
+        part = waiting.pop()
+        size = sum(sizes[at] for at in part)
+        if len(part) == 1 or size <= most:
+            yield part
+            continue
+        edges = list(accumulate(sizes[at] for at in part))
+        middle = min(range(1, len(part)), key=lambda at: abs(2 * edges[at - 1] - size))
+        waiting += [part[middle:], part[:middle]]
 
 
 def _task(template: DatasetTemplate, regions: list[Region], size: int, spans: Sequence[tuple[int, int]]) -> TaskPlan:

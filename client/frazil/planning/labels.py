@@ -12,7 +12,7 @@ from typing import Final, Literal
 import cftime
 import numpy as np
 
-from frazil_functions.encoding import Attributes, Values, is_time_unit, number
+from frazil_functions.encoding import Attributes, Values, is_time_unit, missing_marks
 from frazil_functions.errors import LabelError
 
 type Gaps = Literal["error", "fill", "keep"]
@@ -59,7 +59,8 @@ def show(value: object, attributes: Attributes) -> str:
     units = attributes.get("units")
     if isinstance(value, np.generic):
         value = value.item()
-    if is_time_unit(units) and isinstance(value, int | float) and np.isfinite(value):
+    packed = {"scale_factor", "add_offset"} & attributes.keys()
+    if is_time_unit(units) and not packed and isinstance(value, int | float) and np.isfinite(value):
         calendar = str(attributes.get("calendar", "standard"))
         try:
             return str(cftime.num2date(value, str(units), calendar))
@@ -69,23 +70,37 @@ def show(value: object, attributes: Attributes) -> str:
 
 
 def check_labels(dim: str, url: str, values: Values, attributes: Attributes) -> None:
-    """Refuse labels that are missing: NaN, or the value that stands for what is missing.
+    """Refuse labels that are missing: NaN, no time (NaT), or a value that stands for what is missing.
 
     Raises
     ------
     LabelError
         Naming the file, the dimension and the place of the first one.
     """
+    if values.dtype.kind not in "iuf":
+        return
     for name in ("_FillValue", "missing_value"):
-        fill = number(attributes.get(name))
-        if isinstance(fill, int | float) and values.dtype.kind in "iuf" and (values == fill).any():
-            at = int(np.flatnonzero(values == fill)[0])
+        # Marks that the type does not have, and NaN, are in none of the values.
+        marks = missing_marks(
+            values.dtype.str, attributes | {"_FillValue": None, "missing_value": attributes.get(name)}
+        )
+        for at in np.flatnonzero(np.isin(values, np.array(marks, values.dtype)))[:1]:
             raise LabelError(
-                f"{url}: {dim!r} is missing at index {at} ({name} is {fill}); a value without a label belongs nowhere"
+                f"{url}: {dim!r} is missing at index {at} ({name} is {values[at]}); a value without a label belongs "
+                "nowhere"
             )
-    if values.dtype.kind == "f" and np.isnan(values).any():
-        at = int(np.flatnonzero(np.isnan(values))[0])
-        raise LabelError(f"{url}: {dim!r} is NaN at index {at}; a value without a label belongs nowhere")
+    none, called = (np.isnan(values), "NaN") if values.dtype.kind == "f" else (_no_times(values, attributes), "NaT")
+    for at in np.flatnonzero(none)[:1]:
+        raise LabelError(f"{url}: {dim!r} is {called} at index {at}; a value without a label belongs nowhere")
+
+
+def _no_times(values: Values, attributes: Attributes) -> Values:
+    """Where 64-bit integers are what NumPy and Xarray take for no time: the smallest of them."""
+    units = attributes.get("units")
+    if values.dtype.kind != "i" or not (is_time_unit(units) or units == "nanoseconds"):
+        return np.zeros(values.shape, bool)
+    found: Values = values == np.iinfo("i8").min
+    return found
 
 
 def join(dim: str, files: Sequence[FileLabels], attributes: Attributes, gaps: Gaps) -> Axis:
@@ -260,7 +275,7 @@ def _missing_months(
 ) -> Values | None:
     """Labels a whole number of months apart, at the same day and time of each; None if they are not."""
     units, calendar = attributes.get("units"), str(attributes.get("calendar", "standard"))
-    if not is_time_unit(units):
+    if not is_time_unit(units) or {"scale_factor", "add_offset"} & attributes.keys():
         return None
     dates = cftime.num2date(values, str(units), calendar)
     if len({(date.day, date.hour, date.minute, date.second, date.microsecond) for date in dates}) > 1:

@@ -16,9 +16,9 @@ from frazil.planning.plan import Plan, PlanTarget
 from frazil.planning.scan import Sources
 from frazil.template.build import DatasetTemplate, Recoding, build
 from frazil.template.chunking import ChunkChoice
-from frazil_functions.encoding import PACKING, Attributes, Values, bounded_attributes, has_fill, recode
+from frazil_functions.encoding import PACKING, Attributes, bounded_attributes, has_fill, is_time_unit, recode
 from frazil_functions.errors import InvalidInputError, LabelError, nearest
-from frazil_functions.scanning import FileMetadata, Labels, VariableMetadata
+from frazil_functions.scanning import FileMetadata, Labels
 from frazil_functions.tasks import FileSource
 
 
@@ -78,8 +78,8 @@ def make_plan(sources: Sources, target: PlanTarget, options: Options) -> Plan:
         compare(first, file, append_dim, sources.labels, options.accept) if file is not first else frozenset()
         for file in files
     ]
-    axis = _axis(sources, recodes, options)
-    recoding = _recoding(files, recodes)
+    recoding = _recoding(files, recodes, sources.append_dim)
+    axis = _axis(sources, recodes, recoding, options)
     # Labels give a dimension its length; one without any is as long as all files together.
     whole = replace(first, sizes=first.sizes | ({append_dim: axis.spans[-1][1]} if append_dim is not None else {}))
     template = build(
@@ -116,45 +116,39 @@ def make_plan(sources: Sources, target: PlanTarget, options: Options) -> Plan:
 
 
 def _check_all_labels(sources: Sources) -> None:
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for file in sources.files:
         for name, variable in file.variables.items():
-            if variable.digest in sources.labels and variable.digest not in seen:
-                seen.add(variable.digest)
+            told = variable.digest or "", str([variable.attributes.get(key) for key in PACKING])
+            if variable.digest in sources.labels and told not in seen:
+                seen.add(told)
                 check_labels(name, file.url, sources.labels[variable.digest].values(), variable.attributes)
 
 
-def _axis(sources: Sources, recodes: Sequence[frozenset[str]], options: Options) -> Axis:
-    """Where each file lies along the append dimension."""
+def _axis(sources: Sources, recodes: Sequence[frozenset[str]], recoding: Recoding, options: Options) -> Axis:
+    """Where each file lies along the append dimension, by its labels as the target stores them."""
     dim, files = sources.append_dim, sources.files
     if dim is None:
         return Axis(np.array([]), (0,), ((0, 0),))
     label = files[0].variables.get(dim)
     if label is None:
         return _unlabelled(dim, files, options.accept)
-    found = [
-        FileLabels(file.url, _labels_in(dim, label, file.variables[dim], sources.labels, recode_them=dim in own))
-        for file, own in zip(files, recodes, strict=True)
-    ]
+    dtype, attributes = recoding.dtypes.get(dim, label.dtype), recoding.attributes.get(dim, label.attributes)
+    found = []
+    for file, own in zip(files, recodes, strict=True):
+        theirs = file.variables[dim]
+        assert theirs.digest is not None
+        values = sources.labels[theirs.digest].values()
+        if dim in own or dim in recoding.attributes:
+            values = recode(dim, xr.Variable((dim,), values, theirs.attributes), attributes, dtype)
+        check_labels(dim, file.url, values, attributes)
+        found.append(FileLabels(file.url, values))
     empty = next((file.url for file in found if not len(file.values)), None)
     if empty is not None and len(found) > 1:
         raise LabelError(f"{empty} has no labels along {dim!r}; leave it out")
-    return join(dim, found, label.attributes, options.gaps)
-
-
-def _labels_in(
-    dim: str,
-    ours: VariableMetadata,
-    theirs: VariableMetadata,
-    labels: Mapping[str, Labels],
-    *,
-    recode_them: bool,
-) -> Values:
-    assert theirs.digest is not None
-    values = labels[theirs.digest].values()
-    if not recode_them:
-        return values
-    return recode(dim, xr.Variable((dim,), values, theirs.attributes), ours.attributes, ours.dtype)
+    axis = join(dim, found, attributes, options.gaps)
+    check_labels(dim, "the axis of all files", axis.values, attributes)
+    return axis
 
 
 def _unlabelled(dim: str, files: Sequence[FileMetadata], accept: frozenset[Accept]) -> Axis:
@@ -177,7 +171,7 @@ def _template_labels(sources: Sources, axis: Axis) -> dict[str, Labels]:
     return found
 
 
-def _recoding(files: Sequence[FileMetadata], recodes: Sequence[frozenset[str]]) -> Recoding:
+def _recoding(files: Sequence[FileMetadata], recodes: Sequence[frozenset[str]], append_dim: str | None) -> Recoding:
     """What the target must store in another way than the first file does.
 
     Where scale or offset differ between files, no packing holds the values of all, so they are
@@ -188,15 +182,17 @@ def _recoding(files: Sequence[FileMetadata], recodes: Sequence[frozenset[str]]) 
     attributes: dict[str, Attributes] = {}
     own = {name: variable.attributes for name, variable in first.variables.items()}
     for name in frozenset[str]().union(*recodes):
-        if (bounded := bounded_attributes(name, own)) != own[name]:
-            attributes[name] = bounded
-            continue
+        wanted = bounded_attributes(name, own)
         variables = [file.variables[name] for file in files]
         scales = {str([one.attributes.get(key) for key in ("scale_factor", "add_offset")]) for one in variables}
         if len(scales) > 1:
             kinds = [np.dtype(one.decoded or one.dtype) for one in variables]
-            dtypes[name] = np.result_type(*kinds, np.float32).newbyteorder("<").str
-            attributes[name] = {k: v for k, v in first.variables[name].attributes.items() if k not in PACKING}
+            # Single precision has no digits for times, nor for labels that a scale in doubles was chosen for.
+            least = np.float64 if name == append_dim or is_time_unit(wanted.get("units")) else np.float32
+            dtypes[name] = np.result_type(*kinds, least).newbyteorder("<").str
+            wanted = {key: value for key, value in wanted.items() if key not in PACKING}
+        if wanted != own[name]:
+            attributes[name] = wanted
     for name, variable in first.variables.items():
         if variable.dtype.startswith("|S"):
             longest = max(np.dtype(file.variables[name].dtype).itemsize for file in files)

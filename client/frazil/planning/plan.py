@@ -133,14 +133,17 @@ class Plan:
         return plan
 
     def prove(self) -> None:
-        """Show that every write unit belongs to exactly one region, and every task has the files it needs.
+        """Show that every write unit belongs to one region, every label to one file, every task has its files.
 
         Raises
         ------
         InvalidInputError
-            Naming the region, the array and the write unit, or the task, where that is not so.
+            Naming the region, the array and the write unit, or the file, or the task, where that is
+            not so.
         """
         prove(self.grids, self.regions)
+        self._prove_shapes()
+        self._prove_sources()
         spans = [(source.start, source.stop) for source in self.sources]
         for number, task in enumerate(self.tasks):
             first, behind = sources_of(task.regions, self.template.append_dim, spans) if task.regions else (0, 0)
@@ -149,6 +152,39 @@ class Plan:
                     f"task {number} has the sources {task.sources[0]}:{task.sources[1]} of {len(spans)}, and its "
                     f"regions need {first}:{behind}; plan again"
                 )
+
+    def _prove_shapes(self) -> None:
+        sizes = self.template.sizes
+        for array in self.template.arrays.values():
+            wanted = tuple(sizes.get(dim) for dim in array.dims)
+            if array.shape != wanted:
+                raise InvalidInputError(
+                    f"{array.name!r} has the shape {array.shape}, and its dimensions {wanted}; plan again"
+                )
+
+    def _prove_sources(self) -> None:
+        """Files stand in order along the axis, apart from each other, and leave what is filled."""
+        axis, covered, end = self.template.append_dim, 0, 0
+        if not self.sources:
+            raise InvalidInputError("the plan has no sources; plan again")
+        for number, source in enumerate(self.sources):
+            what = f"{source.url}: source {number}"
+            if source.stop < source.start:
+                raise InvalidInputError(f"{what} ends at {source.stop} and begins at {source.start}; plan again")
+            if source.start < end:
+                before = f"the one before it ends at {end}" if number else "the axis at 0"
+                raise InvalidInputError(f"{what} begins at {source.start}, and {before}; plan again")
+            covered, end = covered + source.stop - source.start, source.stop
+        # A dimension that no variable has is in no array, so it has no length but that of its files.
+        length = 0 if axis is None else self.template.sizes.get(axis, end)
+        if end > length:
+            raise InvalidInputError(
+                f"the axis has {length} labels, and source {len(self.sources) - 1} ends at {end}; plan again"
+            )
+        if self.filled < 0 or covered + self.filled != length:
+            raise InvalidInputError(
+                f"{covered} labels are those of sources and {self.filled} are filled, of {length}; plan again"
+            )
 
     def describe(self) -> list[tuple[str, str]]:
         """What a person wants to know of it, as names and values."""
@@ -171,6 +207,10 @@ class Plan:
                 )
         rest = [array.name for array in template.arrays.values() if array.role != "data"]
         rows.append(("written once", ", ".join(rest) or "nothing"))
+        large = [name for name, array in template.arrays.items() if array.role == "data" and axis not in array.dims]
+        if large and len(self.sources) > 1:
+            # Static values that are too large to be read by the planner have no digest.
+            rows.append(("not compared", f"{', '.join(large)} (taken from the first file)"))
         if self.filled:
             rows.append(("filled", f"{self.filled} labels that no file has"))
         rows.append(("regions", f"{self.region_count} in {len(self.tasks)} tasks, {size(self.nbytes)}"))

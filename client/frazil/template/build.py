@@ -125,7 +125,7 @@ def build(
     sizes = first.sizes | {dim: len(found.values()) for dim, found in labels.items()}
     used = {dim for variable in first.variables.values() for dim in variable.dims}
     sizes = {dim: size for dim, size in sizes.items() if dim in used}
-    check_choice(choice, sizes)
+    choice = check_choice(choice, sizes)
     coordinates = coordinate_names({name: variable.attributes for name, variable in first.variables.items()})
     arrays = {}
     for name, variable in first.variables.items():

@@ -1,10 +1,11 @@
 """How arrays are cut: what the user asked for, and a sound default for the rest."""
 
+import contextlib
 import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, SupportsIndex
 
 import numpy as np
 
@@ -35,8 +36,8 @@ class ChunkChoice:
     shards: Mapping[str, int]
 
 
-def check_choice(choice: ChunkChoice, sizes: Mapping[str, int]) -> None:
-    """Refuse chunks and shards that do not fit the dimensions.
+def check_choice(choice: ChunkChoice, sizes: Mapping[str, int]) -> ChunkChoice:
+    """The choice in Python's own integers; chunks and shards that do not fit the dimensions are refused.
 
     Raises
     ------
@@ -44,17 +45,12 @@ def check_choice(choice: ChunkChoice, sizes: Mapping[str, int]) -> None:
         Naming the dimension, the length and the cure.
     """
     for what, lengths in (("chunks", choice.chunks), ("shards", choice.shards)):
-        for dim, length in lengths.items():
+        for dim, given in lengths.items():
             if dim not in sizes:
                 raise InvalidInputError(
                     f"{what} name the dimension {dim!r}, which no variable has; {nearest(dim, sizes)}"
                 )
-            try:
-                operator.index(length)
-            except TypeError as error:
-                raise InvalidInputError(
-                    f"{what} of {length!r} along {dim!r} are no whole number of elements"
-                ) from error
+            length = _whole(what, dim, given)
             if length == -1:
                 continue
             if length < 1:
@@ -65,6 +61,18 @@ def check_choice(choice: ChunkChoice, sizes: Mapping[str, int]) -> None:
                 raise InvalidInputError(
                     f"chunks of {length} along {dim!r} do not fit: it has {sizes[dim]}. Use at most that, or -1."
                 )
+    chunks, shards = (
+        {dim: operator.index(length) for dim, length in lengths.items()} for lengths in (choice.chunks, choice.shards)
+    )
+    return ChunkChoice(chunks, shards)
+
+
+def _whole(what: str, dim: str, length: object) -> int:
+    """The length as an integer of Python's own, which alone a plan can hold."""
+    if isinstance(length, SupportsIndex) and not isinstance(length, bool | np.bool_):
+        with contextlib.suppress(TypeError):
+            return operator.index(length)
+    raise InvalidInputError(f"{what} of {length!r} along {dim!r} are no whole number of elements")
 
 
 def chunk_shape(

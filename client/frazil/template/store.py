@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import icechunk
+import numpy as np
 import zarr
 import zarr.errors
 
@@ -70,8 +71,12 @@ def write_template(session: icechunk.Session, group: str, template: DatasetTempl
     ------
     SourceError
         If the first file has changed since the plan was made, or cannot be read.
+    InvalidInputError
+        If a label or another value that the plan holds is not of its array's type and shape.
     """
     eager = _read_static(template, first)
+    for name, values in eager.items():
+        _check_eager(template.arrays[name], values)
     with warnings.catch_warnings():
         # Strings of fixed length have no specification in Zarr 3 yet; Xarray and Zarr read them all the same.
         warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
@@ -94,6 +99,21 @@ def _create(root: zarr.Group, array: ArrayTemplate) -> zarr.Array[Any]:
         attributes=stored_attributes(array.dtype, array.attributes),
         fill_value=fill_of(array.dtype, array.attributes),
     )
+
+
+def _check_eager(array: ArrayTemplate, values: Values) -> None:
+    """Refuse what Zarr would cast or broadcast, whatever became of the values."""
+    if array.dtype == STRING:
+        fits = values.dtype.kind in "OTU"
+    else:
+        dtype = np.dtype(array.dtype)
+        shorter = values.dtype.kind == dtype.kind == "S" and values.dtype.itemsize <= dtype.itemsize
+        fits = shorter or values.dtype.newbyteorder("=") == dtype.newbyteorder("=")
+    if not fits or values.shape != array.shape:
+        raise InvalidInputError(
+            f"the plan holds {values.dtype} of shape {values.shape} for {array.name!r}, which is {array.dtype} of "
+            f"shape {array.shape}; plan again"
+        )
 
 
 def _read_static(template: DatasetTemplate, first: FileSource) -> Mapping[str, Values]:

@@ -123,3 +123,102 @@ def test_every_file_that_cannot_be_read_is_counted(series: Any, split: Any, writ
         path.write_bytes(b"")
     with pytest.raises(frazil.SourceError, match=r"part-002.nc is empty.*2 more of 6 files"):
         plan_of(paths)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"_FillValue": 1.0}, {"_FillValue": 2.0}),
+        ({"_FillValue": 1.0}, {}),
+        ({}, {"missing_value": 1.0}),
+        ({"missing_value": [1.0, 2.0]}, {"missing_value": [1.0]}),
+        ({"_FillValue": 1.0}, {"_FillValue": np.inf}),
+    ],
+)
+def test_static_values_that_another_mask_lies_on_are_refused(
+    first: dict[str, Any], second: dict[str, Any], series: Any, write: Any, plan_of: Any
+) -> None:
+    parts = [series(3), series(3, start=3)]
+    for part, marks in zip(parts, (first, second), strict=True):
+        part["orography"] = ("lat", "lon"), np.arange(24.0).reshape(4, 6), {"units": "m"}
+        part.orography.encoding["_FillValue"] = marks.get("_FillValue")
+        if "missing_value" in marks:
+            part.orography.attrs["missing_value"] = marks["missing_value"]
+    with pytest.raises(
+        frazil.MismatchedSourceError, match=r"'orography' is stored in another way in .*part-001.nc.*--variables"
+    ):
+        plan_of(write(parts))
+
+
+def test_marks_that_mean_the_same_do_not_differ(series: Any, write: Any, plan_of: Any) -> None:
+    parts = [series(3), series(3, start=3)]
+    for part in parts:
+        part["orography"] = ("lat", "lon"), np.ones((4, 6))
+    parts[0].orography.encoding["_FillValue"] = np.nan
+    parts[1].orography.encoding["_FillValue"] = None
+    for part, key in zip(parts, ("_FillValue", "missing_value"), strict=True):
+        part["mask"] = ("lat", "lon"), np.ones((4, 6), "i2")
+        part.mask.encoding["_FillValue"] = None
+        part.mask.encoding[key] = np.int16(-9)
+    assert plan_of(write(parts)).template.sizes["time"] == 6
+
+
+@pytest.mark.parametrize(
+    ("key", "first", "second"),
+    [
+        ("flag_values", np.array([1, 2], "i1"), np.array([2, 1], "i1")),
+        ("flag_meanings", "land sea", "sea land"),
+        ("flag_meanings", "land sea", None),
+        ("flag_masks", None, np.array([1, 2], "i1")),
+        ("positive", "up", "down"),
+        ("grid_mapping", "crs", "other"),
+        ("standard_name", "air_temperature", "surface_temperature"),
+        ("cell_methods", "time: mean", "time: maximum"),
+    ],
+)
+@pytest.mark.parametrize("name", ["tas", "orography"])
+def test_attributes_that_give_values_another_meaning_are_refused(
+    key: str, first: Any, second: Any, name: str, series: Any, write: Any, plan_of: Any
+) -> None:
+    parts = [series(3), series(3, start=3)]
+    for part, value in zip(parts, (first, second), strict=True):
+        part["orography"] = ("lat", "lon"), np.ones((4, 6), "f4")
+        part[name].attrs |= {} if value is None else {key: value}
+    with pytest.raises(frazil.MismatchedSourceError) as told:
+        plan_of(write(parts))
+    values = [repr(value.tolist() if isinstance(value, np.ndarray) else value) for value in (first, second)]
+    for part in ("part-001.nc", repr(name), key, "--variables", *values):
+        assert part in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "first", "second"),
+    [
+        ("long_name", "temperature", "air temperature"),
+        ("history", "a", None),
+        ("comment", "a", "b"),
+        ("standard_name", "air_temperature", None),
+        ("cell_methods", None, "time: mean"),
+        ("cell_methods", "time: mean", "time:  mean "),
+        ("flag_values", np.array([1], "i1"), np.int8(1)),
+    ],
+)
+def test_attributes_that_leave_the_meaning_as_it_is_may_differ(
+    key: str, first: Any, second: Any, series: Any, write: Any, plan_of: Any
+) -> None:
+    parts = [series(3), series(3, start=3)]
+    for part, value in zip(parts, (first, second), strict=True):
+        part.tas.attrs |= {} if value is None else {key: value}
+    assert plan_of(write(parts)).template.sizes["time"] == 6
+
+
+def test_grid_mappings_of_other_parameters_are_refused(series: Any, write: Any, plan_of: Any) -> None:
+    parts = [series(3), series(3, start=3)]
+    for part, radius in zip(parts, (6371229.0, 6378137.0), strict=True):
+        part["crs"] = (
+            (),
+            0,
+            {"grid_mapping_name": "latitude_longitude", "earth_radius": radius, "long_name": f"{radius}"},
+        )
+    with pytest.raises(frazil.MismatchedSourceError, match=r"part-001.nc: 'crs' .*earth_radius.*6378137.*6371229"):
+        plan_of(write(parts))

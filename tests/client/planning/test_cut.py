@@ -65,6 +65,31 @@ def test_any_template_is_covered_once_by_tasks_that_know_their_files(
         assert {low, high - 1} <= needed
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    made=templates(),
+    region_bytes=st.integers(1, 2_000),
+    workers=st.integers(1, 9),
+    task_bytes=st.integers(1, 250),
+    most=st.integers(500, 20_000),
+)
+def test_no_task_holds_more_than_the_most_unless_one_region_does(
+    made: tuple[DatasetTemplate, list[tuple[int, int]]], region_bytes: int, workers: int, task_bytes: int, most: int
+) -> None:
+    template, spans = made
+    regions = cut(template, region_bytes)
+    tasks = group(template, regions, spans, workers, task_bytes, most)
+    assert [region for task in tasks for region in task.regions] == regions
+    assert all(task.nbytes <= most or len(task.regions) == 1 for task in tasks)
+    sizes = [nbytes(template, region) for region in regions]
+    total, largest = sum(sizes), max(sizes)
+    if largest <= most / 2:
+        if total <= most / 2 * min(workers, len(regions)):
+            assert len(tasks) <= max(1, workers)
+        assert max(task.nbytes for task in tasks) <= total / len(tasks) + 2 * largest
+        assert len(tasks) <= max(1, -(-total // task_bytes))
+
+
 @settings(max_examples=100, deadline=None)
 @given(made=templates(), region_bytes=st.integers(1, 20_000))
 def test_regions_come_in_the_order_of_the_append_dimension(
@@ -98,6 +123,21 @@ def test_equal_regions_give_equal_tasks() -> None:
     tasks = group(made, cut(made, 1), [(at, at + 1) for at in range(100)], workers=7, task_bytes=1)
     assert {len(task.regions) for task in tasks} == {14, 15}
     assert [task.sources[0] for task in tasks[1:]] == [task.sources[1] for task in tasks[:-1]]
+
+
+def test_much_work_is_more_tasks_than_workers_in_whole_rounds() -> None:
+    made = template(t=(("time", "x"), (100, 10), (1, 10)))  # of 40 bytes each
+    tasks = group(made, cut(made, 1), [(0, 100)], workers=4, task_bytes=1, most_bytes=440)
+    assert len(tasks) == 12
+    assert {len(task.regions) for task in tasks} == {8, 9}
+
+
+def test_a_region_larger_than_the_most_is_a_task_of_its_own() -> None:
+    dims = ("time", "x")
+    made = template(a=(dims, (100, 10), (100, 10)), b=(dims, (100, 10), (10, 10)))
+    tasks = group(made, cut(made, 1), [(0, 100)], workers=1, task_bytes=1, most_bytes=1000)
+    assert [region.array for region in tasks[0].regions] == ["a"]
+    assert all(task.nbytes <= 1000 for task in tasks[1:])
 
 
 def test_little_work_is_one_task_however_many_workers_there_are() -> None:

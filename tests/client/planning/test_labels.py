@@ -9,6 +9,7 @@ import pytest
 
 from frazil import LabelError
 from frazil.planning.labels import Axis, FileLabels, check_labels, difference, drifted, join
+from frazil_functions.encoding import native, native_attributes
 
 HOURS = {"units": "hours since 2000-01-01", "calendar": "standard"}
 
@@ -152,6 +153,33 @@ def test_missing_labels_are_refused() -> None:
         check_labels("lat", "f.nc", np.array([1.0, np.nan, np.nan]), {})
     with pytest.raises(LabelError, match=r"f.nc: 'lat' is missing at index 2 .missing_value is -1"):
         check_labels("lat", "f.nc", np.array([1, 2, -1]), {"missing_value": [-1]})
+
+
+@pytest.mark.parametrize("kind", ["M8[s]", "m8[h]"])
+def test_labels_that_an_engine_decodes_to_no_time_are_refused(kind: str) -> None:
+    values = np.array([10, "NaT", 30], kind)
+    with pytest.raises(LabelError, match=r"f.nc: 'time' is NaT at index 1"):
+        check_labels("time", "f.nc", native(values), native_attributes(values.dtype, {}))
+
+
+@pytest.mark.parametrize(
+    ("values", "attributes"),
+    [
+        (np.array([0, 7], "i4"), {"_FillValue": 7}),
+        (np.array([0, 7], "f4"), {"missing_value": [3, 7]}),
+        (np.array([0, 255], "u1"), {"_FillValue": -1, "_Unsigned": "false"}),
+        (np.array([0, np.inf]), {"_FillValue": "Infinity"}),
+    ],
+)
+def test_labels_that_any_mark_declares_missing_are_refused(values: Any, attributes: dict[str, Any]) -> None:
+    with pytest.raises(LabelError, match=r"'time' is missing at index 1"):
+        check_labels("time", "f.nc", values, HOURS | attributes)
+
+
+def test_months_that_are_packed_are_not_filled_by_their_packed_numbers() -> None:
+    days = [0, 31, 60, 91, 152, 182]  # the first of months, if they were days
+    with pytest.raises(LabelError, match="cannot be told"):
+        joined(days[:4], days[4:], gaps="fill", attributes={"units": "days since 2000-01-01", "scale_factor": 2.0})
 
 
 LATS = np.linspace(-90, 90, 7)

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 
@@ -45,6 +47,12 @@ def test_the_same_files_give_the_same_plan(series: Any, split: Any, write: Any, 
     assert plan_of(paths, chunks={"time": 6, "lat": 4}).hash != first.hash
 
 
+def test_numbers_of_numpy_give_the_same_plan(series: Any, write: Any, plan_of: Any) -> None:
+    paths = write([series(48)])
+    wanted = plan_of(paths, chunks={"time": 6}, shards={"time": 12})
+    assert plan_of(paths, chunks={"time": np.int64(6)}, shards={"time": np.int16(12)}).hash == wanted.hash
+
+
 def test_a_file_that_was_touched_gives_another_plan(series: Any, write: Any, plan_of: Any) -> None:
     (path,) = write([series(3)])
     first = plan_of(path)
@@ -74,6 +82,10 @@ def first_task(data: Any) -> Any:
     return data["tasks"][0]["regions"]
 
 
+def source(data: Any, at: int, **spans: int) -> None:
+    data["sources"][at].update(spans)
+
+
 TAMPERED: dict[str, tuple[Callable[[Any], object], str]] = {
     "a region left out": (lambda data: first_task(data).pop(), "no region owns"),
     "a region twice": (lambda data: first_task(data).append(first_task(data)[0]), "shares a write unit"),
@@ -89,6 +101,21 @@ TAMPERED: dict[str, tuple[Callable[[Any], object], str]] = {
     "another format": (lambda data: data.update(format=99), "format 99.*plan again"),
     "a group outside": (lambda data: data["target"].update(group="../x"), "no path of a group"),
     "sources beyond the last": (lambda data: data["tasks"][0].update(sources=[0, 7]), "sources 0:7"),
+    "sources that overlap": (lambda data: source(data, 0, stop=11), "source 1 begins at 10.*ends at 11"),
+    "sources in another order": (lambda data: data["sources"].reverse(), "source 1 begins at 0.*ends at 48"),
+    "a source before the axis": (lambda data: source(data, 0, start=-1), "source 0 begins at -1"),
+    "a source beyond the axis": (lambda data: source(data, 1, stop=50), "48 labels.*source 1 ends at 50"),
+    "a source that ends before it begins": (
+        lambda data: source(data, 1, start=50),
+        "source 1 ends at 48.*begins at 50",
+    ),
+    "a label of no source": (lambda data: source(data, 1, stop=47), "47 labels .* and 0 are filled, of 48"),
+    "a label that is filled twice": (lambda data: data.update(filled=1), "48 labels .* and 1 are filled, of 48"),
+    "no sources": (lambda data: data.update(sources=[]), "no sources"),
+    "an array of another shape": (
+        lambda data: data["template"]["arrays"]["lat"].update(shape=[5]),
+        r"'lat' has the shape .5,., and its dimensions .4,.",
+    ),
     "sources that are too few": (lambda data: data["tasks"][-1].update(sources=[0, 1]), "sources 0:1"),
 }
 
@@ -130,3 +157,33 @@ def test_ten_thousand_regions_are_planned_and_proven(series: Any, write: Any, pl
     plan = plan_of(write([series(10_000, lat=1, lon=1)]), chunks={"time": 1}, workers=100)
     assert plan.grids[0].total == 10_000
     assert frazil.Plan.from_json(plan.to_json()).hash == plan.hash
+
+
+def test_a_plan_that_was_tampered_with_does_not_run(made: frazil.Plan, tmp_path: Path, tree: Any) -> None:
+    first, second = made.sources
+    before = tree(tmp_path)
+    with pytest.raises(frazil.InvalidInputError, match=r"source 1 begins at 9.*ends at 10; plan again"):
+        frazil.run(replace(made, sources=(first, replace(second, start=9))), executor=frazil.SerialExecutor())
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("dims", [("lat",), ("time", "lat", "lon")])
+def test_any_plan_of_one_file_proves(dims: tuple[str, ...], series: Any, write: Any, plan_of: Any) -> None:
+    for options in ({}, {"variables": list(dims)}):
+        plan_of(write([series(3)]), **options).prove()
+    assert plan_of(write([xr.Dataset({"a": ((), 1.0)})])).filled == 0
+
+
+def test_a_plan_says_what_was_too_large_to_compare(
+    series: Any, write: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [series(3), series(3, start=3)]
+    for part in parts:
+        part["orography"] = ("lat", "lon"), np.ones((4, 6), "f4")
+        part["land"] = ("lat",), np.ones(4, "i1")
+    paths = write(parts)
+    assert "not compared" not in repr(plan_of(paths))
+    monkeypatch.setattr("frazil_functions.scanning.DIGEST_BYTES", 50)
+    rows = dict(plan_of(paths).describe())
+    assert rows["not compared"] == "orography (taken from the first file)"
+    assert "not compared" not in repr(plan_of(paths[:1]))

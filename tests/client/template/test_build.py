@@ -13,6 +13,7 @@ import zarr
 import frazil
 from frazil.template.build import ArrayTemplate, DatasetTemplate
 from frazil.template.store import check_absent, write_template
+from frazil_functions.scanning import Labels
 from frazil_functions.tasks import FileSource
 
 
@@ -103,3 +104,22 @@ def test_an_absent_group_passes_and_an_existing_one_does_not(tmp_path: Path) -> 
     with pytest.raises(frazil.InvalidInputError, match="'/a/b/t' is an array"):
         check_absent(repo, tip, "a/b/t/u")
     check_absent(repo, tip, "a/c")
+
+
+@pytest.mark.parametrize("values", [np.arange(3), np.arange(3, dtype="f4"), np.zeros((1, 3)), np.zeros(1)])
+def test_labels_that_zarr_would_cast_or_broadcast_are_refused(values: Any, tmp_path: Path) -> None:
+    array = ArrayTemplate("x", ("x",), (3,), "<f8", (3,), None, {}, "labels")
+    template = DatasetTemplate({"x": 3}, "x", {}, {"x": array}, {"x": Labels.of(values)})
+    session = frazil.open_repository(tmp_path / "archive").writable_session("main")
+    with pytest.raises(frazil.InvalidInputError, match=r"the plan holds .* for 'x', which is <f8 .*; plan again"):
+        write_template(session, "", template, FileSource("none", "netcdf4"))
+
+
+def test_labels_of_strings_may_be_shorter_than_their_array(tmp_path: Path) -> None:
+    array = ArrayTemplate("x", ("x",), (2,), "|S4", (2,), None, {}, "labels")
+    template = DatasetTemplate({"x": 2}, "x", {}, {"x": array}, {"x": Labels.of(np.array([b"a", b"bc"]))})
+    session = frazil.open_repository(tmp_path / "archive").writable_session("main")
+    write_template(session, "", template, FileSource("none", "netcdf4"))
+    stored = zarr.open_group(session.store, mode="r")["x"]
+    assert isinstance(stored, zarr.Array)
+    assert np.asarray(stored[...]).tolist() == [b"a", b"bc"]

@@ -98,7 +98,13 @@ def test_shards_that_split_chunks_are_refused_with_a_length_that_does_not(length
 
 
 def test_a_choice_that_fits_is_accepted() -> None:
-    check_choice(ChunkChoice({"time": 10, "lat": -1, "lon": np.int64(2)}, {"time": 20}), SIZES)  # type: ignore[dict-item]
+    check_choice(ChunkChoice({"time": 10, "lat": -1}, {"time": 20}), SIZES)
+
+
+def test_whole_numbers_of_any_kind_become_pythons_own() -> None:
+    made = check_choice(ChunkChoice({"time": np.int64(2)}, {"time": np.uint8(4)}), SIZES)  # type: ignore[dict-item]
+    assert made == ChunkChoice({"time": 2}, {"time": 4})
+    assert {type(length) for part in (made.chunks, made.shards) for length in part.values()} == {int}
 
 
 @pytest.mark.parametrize(
@@ -110,6 +116,10 @@ def test_a_choice_that_fits_is_accepted() -> None:
         ({"lattitude": 1}, {}, "chunks name the dimension 'lattitude', which no variable has"),
         ({}, {"latt": 1}, r"shards name the dimension 'latt', which no variable has; did you mean 'lat'\?"),
         ({"time": "24"}, {}, "chunks of '24' along 'time' are no whole number"),
+        ({"time": True}, {}, "chunks of True along 'time' are no whole number"),
+        ({}, {"time": True}, "shards of True along 'time' are no whole number"),
+        ({"time": np.True_}, {}, "chunks of np.True_ along 'time' are no whole number"),
+        ({"time": 2.0}, {}, "chunks of 2.0 along 'time' are no whole number"),
     ],
 )
 def test_a_choice_that_does_not_fit_is_refused(chunks: dict[str, int], shards: dict[str, int], says: str) -> None:
