@@ -5,6 +5,7 @@ import json
 import logging
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -316,6 +317,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     verbose = bool({"-v", "--verbose"} & set(tokens))
+    if not verbose and not sys.warnoptions:
+        # Warnings of libraries are for their authors' users, and would tear the progress bar.
+        warnings.simplefilter("ignore")
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, _terminated)
     # Icechunk warns at every opening that local storage is not safe for commits at once; a lock makes it so.

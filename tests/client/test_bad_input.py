@@ -411,3 +411,20 @@ def test_the_same_refusals_hold_against_an_existing_repository(tmp_path: Path, t
         frazil.plan(paths, repo, executor=frazil.SerialExecutor())
     assert tree(tmp_path) == before
     assert repo.list_branches() == {"main"}
+
+
+def test_a_file_that_holds_groups_alone_is_refused(tmp_path: Path) -> None:
+    with netCDF4.Dataset(tmp_path / "groups.nc", "w") as file:
+        file.createGroup("below").createDimension("x", 2)
+    with pytest.raises(frazil.InvalidInputError, match=r"groups\.nc has no variables; groups below the root"):
+        frazil.plan(tmp_path / "groups.nc", tmp_path / "r", executor=frazil.SerialExecutor())
+    assert not (tmp_path / "r").exists()
+
+
+def test_nothing_suggests_to_stack_times_along_another_dimension(tmp_path: Path) -> None:
+    for number in range(2):
+        data = {"t": ("time", [0.0]), "v": (("time", "y"), [[1.0, 2.0]])}
+        xr.Dataset(data, coords={"time": [0.0]}).to_netcdf(tmp_path / f"{number}.nc")
+    with pytest.raises(frazil.LabelError) as error:
+        frazil.plan(tmp_path / "*.nc", tmp_path / "r", executor=frazil.SerialExecutor())
+    assert "--append-dim y" not in str(error.value)

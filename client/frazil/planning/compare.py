@@ -56,6 +56,10 @@ def select(files: Sequence[FileMetadata], variables: Sequence[str] | None) -> tu
                 raise InvalidInputError(f"there is no variable {name!r}; {nearest(name, known)}")
         files = [replace(file, variables=_wanted(file, variables)) for file in files]
     for file in files:
+        if not file.variables:
+            raise InvalidInputError(
+                f"{file.url} has no variables; groups below the root of a file are not read, so name another file"
+            )
         for name, variable in file.variables.items():
             if variable.dtype.startswith(UNSUPPORTED):
                 raise InvalidInputError(
@@ -131,7 +135,10 @@ def _alike(first: FileMetadata, last: FileMetadata, labels: Mapping[str, Labels]
     same = ", ".join(f"{dim} = {labels[of].values()[0]}" for dim, of in known.items() if first.sizes[dim] == 1)
     bare = [dim for dim in first.sizes if dim not in known and dim in _dims_of_data(first)]
     cure = "Mend the coordinate in the files, or write each to a group of its own (--group)."
-    if bare:
+    timed = any(is_time_unit(one.attributes.get("units")) for one in first.variables.values())
+    leading = {one.dims[0] for one in first.variables.values() if len(one.dims) > 1}
+    # With a time somewhere, or another dimension in front, this one is hardly what the files follow each other on.
+    if bare and not timed and bare[0] in leading:
         cure += f" If they follow each other along {bare[0]!r}, say so: --append-dim {bare[0]} --accept order."
     return (
         f"no dimension tells {_name(first.url)} and {_name(last.url)} apart: every coordinate has the same values "

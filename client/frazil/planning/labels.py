@@ -304,8 +304,9 @@ def difference(dim: str, ours: Values, theirs: Values) -> str:
     if ours.dtype.kind in "iuf" and theirs.dtype.kind in "iuf":
         if drifted(ours, theirs):
             most = float(np.max(np.abs(ours.astype("f8") - theirs.astype("f8"))))
+            own, other = ours[at].item(), theirs[at].item()
             return (
-                f"{dim!r} drifts by up to {most:.3g}, first at index {at}: {theirs[at]!r} and not {ours[at]!r} "
+                f"{dim!r} drifts by up to {most:.3g}, first at index {at}: {other!r} and not {own!r} "
                 "(--accept drift takes the first file's labels)"
             )
         if np.allclose(np.sort(ours.astype("f8") % 360), np.sort(theirs.astype("f8") % 360)):

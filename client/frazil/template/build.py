@@ -10,6 +10,7 @@ from frazil.template.chunking import (
     ChunkChoice,
     check_choice,
     chunk_shape,
+    fit_shards,
     itemsize_of,
     label_chunk,
     shard_shape,
@@ -135,6 +136,7 @@ def build(
         # What a user asks for is meant for data; labels and bounds of 24 elements would be a request each.
         chosen = choice if role == "data" and name not in coordinates else ChunkChoice({}, {})
         chunks = chunk_shape(variable.dims, shape, itemsize_of(dtype), chosen.chunks, append_dim)
+        chunks = fit_shards(variable.dims, chunks, chosen)
         if role == "labels" and name == append_dim:
             chunks = (label_chunk(shape[0]),)
         arrays[name] = ArrayTemplate(

@@ -109,6 +109,16 @@ def _nbytes(itemsize: int, *lengths: Mapping[str, int]) -> int:
     return itemsize * math.prod(length for group in lengths for length in group.values())
 
 
+def fit_shards(dims: tuple[str, ...], chunks: tuple[int, ...], choice: ChunkChoice) -> tuple[int, ...]:
+    """Chunks that divide the chosen shards, where nobody chose the chunks: the longest that are no longer."""
+    return tuple(
+        max(divisor for divisor in range(1, min(length, choice.shards[dim]) + 1) if choice.shards[dim] % divisor == 0)
+        if choice.shards.get(dim, -1) > 0 and dim not in choice.chunks
+        else length
+        for dim, length in zip(dims, chunks, strict=True)
+    )
+
+
 def shard_shape(
     name: str,
     dims: tuple[str, ...],

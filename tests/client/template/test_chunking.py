@@ -14,6 +14,7 @@ from frazil.template.chunking import (
     ChunkChoice,
     check_choice,
     chunk_shape,
+    fit_shards,
     itemsize_of,
     label_chunk,
     shard_shape,
@@ -133,3 +134,9 @@ def test_labels_have_room_for_appends_in_one_chunk() -> None:
 
 def test_strings_of_any_length_count_as_sixteen_bytes() -> None:
     assert [itemsize_of(dtype) for dtype in ("string", "<f4", "|S5")] == [16, 4, 5]
+
+
+def test_chunks_that_nobody_chose_divide_the_shards_that_somebody_did() -> None:
+    choice = ChunkChoice({"lat": 5}, {"time": 12, "lat": 10})
+    assert fit_shards(("time", "lat", "lon"), (10, 5, 7), choice) == (6, 5, 7)
+    assert fit_shards(("time",), (10,), ChunkChoice({}, {"time": -1})) == (10,)
