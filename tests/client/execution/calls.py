@@ -25,6 +25,35 @@ class StuckError(Exception):
         self.lock = threading.Lock()
 
 
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path(self.path),)
+
+
+class TrapError(LabelError):
+    """Makes a file when it is unpickled, and no error."""
+
+    path = ""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path(self.path),)
+
+
+def raise_trap(path: str) -> None:
+    error = TrapError("a trap")
+    error.path = path
+    raise error
+
+
+def interrupt(_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def same(value: object) -> object:
     return value
 
