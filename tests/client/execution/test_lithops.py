@@ -167,14 +167,14 @@ def test_an_error_arrives_as_itself_and_stops_no_other_call(executor: LithopsExe
         (
             "raise_shy",
             None,
-            "Call 0 of raise_shy raised an error that cannot travel: calls.ShyError: tap: dry",
+            "Call 0 of raise_shy failed: calls.ShyError: tap: dry",
         ),
         (
             "raise_stuck",
             None,
-            "Call 0 of raise_stuck raised an error that cannot travel: calls.StuckError: tap",
+            "Call 0 of raise_stuck failed: calls.StuckError: tap",
         ),
-        ("leave", 3, "Call 0 of leave raised an error that cannot travel: SystemExit: 3"),
+        ("leave", 3, "Call 0 of leave failed: SystemExit: 3"),
     ],
 )
 def test_what_cannot_come_back_is_told_in_words(
@@ -257,7 +257,7 @@ def test_calls_that_queue_behind_others_are_not_given_up(calls: ModuleType) -> N
 
 def test_a_backend_that_does_not_exist_is_the_environments_fault(calls: ModuleType) -> None:
     executor = LithopsExecutor(backend="nowhere")
-    with executor, pytest.raises(BackendError, match=r"Lithops cannot use nowhere: .*frazil doctor"):
+    with executor, pytest.raises(BackendError, match=r"Lithops cannot use nowhere: .*lithops hello"):
         list(executor.map(calls.same, [1]))
 
 
@@ -358,6 +358,35 @@ def test_leaving_one_of_two_executors_leaves_the_other_working(executor: Lithops
         assert list(other.map(calls.same, [1])) == [Outcome(0, 1)]
         assert list(executor.map(calls.same, [2])) == [Outcome(0, 2)]
     assert list(executor.map(calls.same, [3])) == [Outcome(0, 3)]
+
+
+@pytest.mark.parametrize("held", ["", "kept = executor\n"])
+def test_an_executor_that_nobody_closes_leaves_nothing(
+    run_client: Callable[..., subprocess.Popen[str]], tmp_path: Path, held: str
+) -> None:
+    client = run_client(
+        "import calls, pathlib, tempfile\n"
+        "from frazil.execution.lithops import LithopsExecutor\n"
+        "def run(executor):\n"
+        "    global kept\n"
+        f"    {held or 'pass'}\n"
+        "    return list(executor.map(calls.same, [1]))\n"
+        "print(run(LithopsExecutor(workers=1)))\n"
+        "print(len(list(pathlib.Path(tempfile.gettempdir()).iterdir())))\n"
+    )
+    stdout, stderr = client.communicate(timeout=60)
+    assert stderr == ""
+    assert stdout == f"[Outcome(index=0, value=1, error=None)]\n{int(bool(held))}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_closed_executor_says_so(calls: ModuleType) -> None:
+    with LithopsExecutor(backend="localhost", workers=1) as executor:
+        outcomes = executor.map(calls.same, [1])
+    for use in (lambda: next(outcomes), executor.warm):
+        with pytest.raises(InvalidInputError, match="executor is closed"):
+            use()
+    executor.__exit__()
 
 
 def test_an_executor_that_was_never_used_can_be_left() -> None:
@@ -494,6 +523,33 @@ def test_a_configuration_file_chooses_the_backend(tmp_path: Path, calls: ModuleT
     with LithopsExecutor(config_file=file) as executor:
         assert executor.workers == len(os.sched_getaffinity(0))
         assert list(executor.map(calls.same, [1])) == [Outcome(0, 1)]
+
+
+def test_a_configuration_file_may_be_named_by_a_string(tmp_path: Path) -> None:
+    file = tmp_path / "lithops.yaml"
+    file.write_text("lithops: {backend: localhost, storage: localhost}")
+    with LithopsExecutor(config_file=str(file)) as executor:
+        assert executor.workers == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("section", "workers"),
+    [("aws_lambda: {max_workers: 7}", 7), ("aws_lambda: {}", 1000), ("k8s: {max_workers: 3}", 3), ("k8s:", 100)],
+)
+def test_workers_are_read_from_the_configuration_and_nothing_is_connected_to(
+    run_client: Callable[..., subprocess.Popen[str]], tmp_path: Path, section: str, workers: int
+) -> None:
+    file = tmp_path / "lithops.yaml"
+    file.write_text(f"lithops: {{backend: {section.partition(':')[0]}, storage: aws_s3}}\n{section}")
+    client = run_client(
+        "import sys, threading\n"
+        "from frazil.execution.lithops import LithopsExecutor\n"
+        "executor = LithopsExecutor(config_file=sys.argv[1])\n"
+        "print(executor.workers, threading.active_count(), 'boto3' in sys.modules, 'kubernetes' in sys.modules)\n",
+        str(file),
+    )
+    assert client.communicate(timeout=60) == (f"{workers} 1 False False\n", "")
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_secrets_in_a_configuration_are_named_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
