@@ -69,7 +69,7 @@ def remote(function: bytes, escaping: tuple[type[BaseException], ...] = ()) -> C
 
 def received(index: int, name: str, reply: Reply) -> Outcome[Any]:
     """Read the outcome that a reply tells of; `name` is the function's, for messages."""
-    step, content, error_name, text = reply
+    step, content, _, text = reply
     call = f"Call {index} of {name}"
     if step == "bytes":
         return Outcome(index, value=content)
@@ -78,6 +78,11 @@ def received(index: int, name: str, reply: Reply) -> Outcome[Any]:
             return Outcome(index, value=pickle.loads(content))  # noqa: S301  staging storage is trusted as the code is
         except Exception as error:  # noqa: BLE001  a class that is missing or differs here raises anything
             return _lost(index, f"{call} sent a value that cannot be loaded here: {error}", text)
+    return _failed(index, call, reply)
+
+
+def _failed(index: int, call: str, reply: Reply) -> Outcome[Any]:
+    step, content, error_name, text = reply
     last = text.strip().rpartition("\n")[2]
     if step == "load":
         hint = "Install the same frazil, and the modules of your own classes, on the other side"

@@ -105,7 +105,15 @@ def temporary(_: object) -> str:
     return os.environ["TMPDIR"]
 
 
+def wait_for(path: str) -> str:
+    while path and not Path(path).exists():
+        time.sleep(0.01)
+    return path
+
+
 def write_pid_and_hang(path: str) -> None:
+    if not path:
+        return
     file = Path(path)
     file.with_suffix(".part").write_text(f"{os.getpid()} {os.getppid()}")
     file.with_suffix(".part").rename(file)

@@ -63,6 +63,12 @@ def test_calls_that_hang_do_not_hide_one_that_never_starts() -> None:
 
 
 @pytest.mark.timeout(60)
+def test_a_call_that_queues_behind_another_is_not_late() -> None:
+    outcomes = watched([Future("0", running=False), Future("1", running=True)], workers=1, start_deadline=0.05)
+    assert [outcome.index for outcome in outcomes] == [1, 0]
+
+
+@pytest.mark.timeout(60)
 def test_a_call_within_its_time_limit_is_waited_for() -> None:
     futures = [Future("0", running=True, execution_timeout=600), Future("1", running=True)]
     outcomes = watched(futures, workers=2, start_deadline=0.01)
