@@ -16,8 +16,10 @@ import time
 import warnings
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from queue import SimpleQueue
 from typing import Any, Literal
 
 import icechunk
@@ -162,12 +164,30 @@ def write_task(task: WriteTask, source: Source | None = None) -> list[Receipt]:
 
 def _run[R](work: Coroutine[Any, Any, R]) -> R:
     """Run in an event loop of its own; the caller's thread may have one already, as notebooks do."""
+    running: SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = SimpleQueue()
+
+    async def main() -> R:
+        task = asyncio.current_task()
+        assert task is not None
+        running.put((asyncio.get_running_loop(), task))
+        return await work
+
     with ThreadPoolExecutor(1, "frazil-loop") as thread:
+        done = thread.submit(lambda: asyncio.run(main()))
         try:
-            return thread.submit(asyncio.run, work).result()
+            return done.result()
         except ExceptionGroup as group:
             # A task ends at its first error; what the other writes then say is only that they were cancelled.
             raise group.exceptions[0] from None
+        except BaseException:
+            # An interrupt ends this wait and not the loop, and leaving the pool waits for the loop.
+            if done.cancel():
+                work.close()
+            elif not done.done():
+                loop, task = running.get()
+                with suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 def versions() -> dict[str, str]:

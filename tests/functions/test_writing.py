@@ -1,5 +1,7 @@
 import asyncio
 import gc
+import os
+import signal
 import threading
 import time
 import tracemalloc
@@ -294,3 +296,25 @@ def test_a_task_can_be_done_twice(repo: icechunk.Repository) -> None:
     first, second = (write_task(task, Made())[0] for _ in range(2))
     assert first.regions == second.regions
     assert read_fork(task.fork).written() == {}
+
+
+def test_an_interrupt_ends_the_task_before_its_next_reads(repo: icechunk.Repository) -> None:
+    commit_template(repo, {"tas": TAS | {"shape": (1200, 6, 8)}})
+    regions = list(WriteGrid("tas", DIMS, (1200, 6, 8), (4, 3, 8)).cut(1))
+
+    def make(region: Region, dtype: str) -> Array:
+        if len(source.asked) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.02)
+        return np.ones(region.shape, dtype)
+
+    source = Made(make)
+    # Shells start background jobs with interrupts ignored, and this test may run in one.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_task(write_task_of(repo, regions), source)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    assert 3 <= len(source.asked) < len(regions) / 2
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("frazil-")]

@@ -5,7 +5,7 @@ It knows Lithops' configuration keys, and does not import Lithops.
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 # its end. Listing a local directory is nearly free; in object storage it is one LIST request a second.
 LOCAL_INTERVAL = 0.03
 REMOTE_INTERVAL = 1.0
+
+UNKNOWN_WORKERS = 1000
+"""How many calls run at once where nothing says it; what Lithops assumes of Lambda."""
 
 _SECRET = re.compile(
     r"secret|passw|token|access_key|api_?key|account_key|private_key|connection_string|amqp_url",
@@ -47,6 +50,23 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InvalidInputError(f"{name} is {value}; it must be greater than zero")
+
+
+def workers_of(config: Mapping[str, Any], defaults: Callable[[str], Mapping[str, Any]]) -> int:
+    """How many calls a backend that is not this machine runs at once.
+
+    Parameters
+    ----------
+    config
+        Lithops' configuration, as `completed` gives it.
+    defaults
+        Gives Lithops' defaults of a backend's own section, if they are asked for.
+    """
+    backend = config["lithops"].get("backend")
+    if not backend:  # a mode alone: Lithops chooses the backend
+        return UNKNOWN_WORKERS
+    own = (config.get(backend) or {}).get("max_workers")
+    return int(own or defaults(backend).get("max_workers") or UNKNOWN_WORKERS)
 
 
 def completed(found: Mapping[str, Any], backend: str | None) -> tuple[dict[str, Any], bool]:

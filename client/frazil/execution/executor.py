@@ -1,6 +1,6 @@
 """The executor protocol: calls of functions in, their outcomes out, in whatever order they end."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -16,8 +16,9 @@ class Outcome[R]:
     value
         What the function returned; None where `error` is set.
     error
-        What went wrong: the function's own exception, or a BackendError for a call that the
-        backend lost, killed or never started.
+        What went wrong: the function's own error if it is one of Frazil's, a BackendError with
+        its name, message and traceback if it is another, and a BackendError for a call that the backend
+        lost, killed or never started.
     """
 
     index: int
@@ -41,11 +42,12 @@ class Executor(Protocol):
         """Start, in the background, whatever takes time before the first call. Never blocks."""
         ...
 
-    def map[T, R](self, function: Callable[[T], R], arguments: Sequence[T]) -> Iterator[Outcome[R]]:
+    def map[T, R](self, function: Callable[[T], R], arguments: Sequence[T]) -> Generator[Outcome[R], None, None]:
         """Call `function` once for each argument; yield each outcome as soon as the call ends.
 
-        `function` is a module-level function, importable on the other side; arguments and
-        values travel as pickles. Closing the iterator early ends the calls still running.
+        `function` is a module-level function, importable on the other side; arguments travel as
+        pickles, and values that are not bytes, too. Closing the generator early ends the calls
+        still running; a list's iterator has no `close`, and will not do.
         """
         ...
 

@@ -9,12 +9,14 @@ Lithops evaluates what functions leave in the staging bucket: who can write ther
 import importlib.util
 import logging
 import os
+import runpy
 import secrets
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -22,11 +24,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from frazil.execution import localhost
-from frazil.execution.configuration import LOCAL_INTERVAL, REMOTE_INTERVAL, Settings, completed
+from frazil.execution.configuration import (
+    LOCAL_INTERVAL,
+    REMOTE_INTERVAL,
+    UNKNOWN_WORKERS,
+    Settings,
+    completed,
+    workers_of,
+)
 from frazil.execution.executor import Outcome
 from frazil.execution.watching import Calls, Surroundings
 from frazil.execution.wire import packed, remote
-from frazil_functions.errors import BackendError, FrazilError
+from frazil_functions.errors import BackendError, FrazilError, InvalidInputError
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +52,7 @@ class LithopsExecutor:
         the configuration names, and "localhost" where there is no configuration.
     config, config_file
         Lithops' configuration, as a mapping or a YAML file. By default the file that Lithops itself
-        finds: LITHOPS_CONFIG_FILE, ./.lithops_config, ~/.lithops/config or /etc/lithops/config.
+        finds: LITHOPS_CONFIG, LITHOPS_CONFIG_FILE, ./.lithops_config, ~/.lithops/config or /etc/lithops/config.
     workers
         How many calls may run at once. By default one for each CPU on localhost, and elsewhere what
         the configuration allows.
@@ -51,7 +60,8 @@ class LithopsExecutor:
         Seconds without any call starting or ending, while there is room for more, after which calls
         that have not started are given up.
     call_timeout
-        Seconds that one call may run; by default Lithops' `execution_timeout`, an hour on localhost.
+        Seconds that one call may run; by default Lithops' `execution_timeout`. A call that has run for
+        longer and said nothing is given up.
 
     Raises
     ------
@@ -71,7 +81,7 @@ class LithopsExecutor:
         *,
         backend: str | None = None,
         config: Mapping[str, Any] | None = None,
-        config_file: Path | None = None,
+        config_file: str | Path | None = None,
         workers: int | None = None,
         start_deadline: float = 300.0,
         call_timeout: float | None = None,
@@ -79,31 +89,28 @@ class LithopsExecutor:
         self._settings = Settings(
             backend=backend,
             config=config,
-            config_file=config_file,
+            config_file=Path(config_file) if config_file is not None else None,
             workers=workers,
             start_deadline=start_deadline,
             call_timeout=call_timeout,
         )
-        self._opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frazil-lithops-opener")
-        self._opening: Future[_Session] | None = None
-        self._lock = threading.Lock()
+        self._lazy = _LazySession(self._settings)
+        # An executor that nobody closes is closed with its last user, or when the interpreter ends.
+        self._close = weakref.finalize(self, self._lazy.close)
+        self._workers: int | None = None
 
     @property
     def workers(self) -> int:
-        """How many calls can run at once. Where only the configuration says it, this waits for Lithops."""
-        if self._settings.workers is not None:
-            return self._settings.workers
-        if self._settings.backend == "localhost":
-            return localhost.cpus()
-        return self._session().around.workers
+        """How many calls can run at once. Where only the configuration says it, it is read; nothing is started."""
+        if self._workers is None:
+            self._workers = _workers(self._settings)
+        return self._workers
 
     def warm(self) -> None:
         """Import Lithops and connect to the backend, in the background."""
-        with self._lock:
-            if self._opening is None:
-                self._opening = self._opener.submit(_Session, self._settings)
+        self._lazy.open()
 
-    def map[T, R](self, function: Callable[[T], R], arguments: Sequence[T]) -> Iterator[Outcome[R]]:
+    def map[T, R](self, function: Callable[[T], R], arguments: Sequence[T]) -> Generator[Outcome[R], None, None]:
         """Call `function` once for each argument; yield each outcome as soon as the call ends.
 
         The calls start when the first outcome is asked for. One that fails does not stop the others.
@@ -111,64 +118,122 @@ class LithopsExecutor:
         Raises
         ------
         InvalidInputError
-            If the function or an argument cannot be pickled; nothing has run then.
+            If the function or an argument cannot be pickled, or the executor is closed; nothing has run then.
         BackendError
             If the backend cannot be reached or refuses the calls.
         """
         if not arguments:
             return
-        calls = self._session().start(function, arguments)
+        calls = self._lazy.open().result().start(function, arguments)
         try:
             for _ in arguments:
                 yield calls.next()
         finally:
             calls.end()
 
-    def _session(self) -> "_Session":
-        self.warm()
-        assert self._opening is not None
-        return self._opening.result()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         """End what still runs, and remove what Lithops left here and in its storage."""
+        self._close()
+
+
+class _LazySession:
+    """A session that is opened once, in the background. It outlives the executor that nobody closes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frazil-lithops-opener")
+        self._opening: Future[_Session] | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def open(self) -> "Future[_Session]":
+        with self._lock:
+            if self._closed:
+                raise InvalidInputError("The executor is closed; make another one, or call it within its `with`")
+            if self._opening is None:
+                self._opening = self._opener.submit(_Session, self._settings)
+            return self._opening
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
         self._opener.shutdown(wait=True)
         if self._opening is not None and self._opening.exception() is None:
             self._opening.result().close()
+
+
+def _workers(settings: Settings) -> int:
+    """How many calls can run at once, without a connection to anything."""
+    if settings.workers is not None:
+        return settings.workers
+    if settings.backend == "localhost":
+        return localhost.cpus()
+    with _blamed_on_the_environment(settings), ExitStack() as stack:
+        config, local = _configuration(settings, stack)
+        if local:
+            return localhost.cpus()
+        return workers_of(config, _defaults)
+
+
+def _defaults(backend: str) -> Mapping[str, Any]:
+    """What Lithops sets for a backend where the configuration does not; empty for one that it does not know.
+
+    The file is run by itself: importing the package would import the provider's library, for a second.
+    """
+    package = importlib.util.find_spec("lithops")
+    assert package is not None
+    for directory in package.submodule_search_locations or ():
+        for file in Path(directory).glob(f"*/backends/{backend}/config.py"):
+            found: Mapping[str, Any] = runpy.run_path(str(file)).get("DEFAULT_CONFIG_KEYS", {})
+            return found
+    return {}
+
+
+def _configuration(settings: Settings, stack: ExitStack) -> tuple[dict[str, Any], bool]:
+    """Lithops' configuration, completed, and whether its backend is this machine; imports Lithops."""
+    with _OPENING:
+        home = _import_lithops()
+        if home is not None:
+            home.enter()
+            stack.callback(home.leave)
+    from lithops.config import load_config  # noqa: PLC0415  at its first use, as all of Lithops
+
+    found = settings.config
+    if found is None:
+        found = load_config(settings.config_file and str(settings.config_file))
+    return completed(found, settings.backend)
+
+
+@contextmanager
+def _blamed_on_the_environment(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except FrazilError:
+        raise
+    except Exception as error:  # every backend and cloud library raises errors of its own
+        raise BackendError(
+            f"Lithops cannot use {settings.backend or 'the configured backend'}: {error}. "
+            "Check the backend's name, its section of Lithops' configuration, and credentials; "
+            "`lithops hello` tries them without Frazil"
+        ) from error
 
 
 class _Session:
     """A Lithops executor with the surroundings it needs, from its creation to its removal."""
 
     def __init__(self, settings: Settings) -> None:
-        try:
-            # Lithops numbers its executors through the environment, which belongs to the whole process.
-            with _OPENING, ExitStack() as stack:
-                self._open(settings, stack)
-                self._closing = stack.pop_all()
-        except FrazilError:
-            raise
-        except Exception as error:  # every backend and cloud library raises errors of its own
-            raise BackendError(
-                f"Lithops cannot use {settings.backend or 'the configured backend'}: {error}. "
-                "Check its configuration and credentials; `frazil doctor` says what is missing"
-            ) from error
+        with _blamed_on_the_environment(settings), ExitStack() as stack:
+            self._open(settings, stack)
+            self._closing = stack.pop_all()
 
     def _open(self, settings: Settings, stack: ExitStack) -> None:
-        home = _import_lithops()
-        if home is not None:
-            home.enter()
-            stack.callback(home.leave)
+        config, local = _configuration(settings, stack)
         # Lithops takes a tenth of a second and more to import; here and below it waits for its first use.
         from lithops import FunctionExecutor, constants  # noqa: PLC0415
-        from lithops.config import load_config  # noqa: PLC0415
 
-        found = settings.config
-        if found is None:
-            found = load_config(settings.config_file and str(settings.config_file))
-        config, local = completed(found, settings.backend)
         workers = settings.workers or (localhost.cpus() if local else None)
         options: dict[str, Any] = {}
         if local:
@@ -183,7 +248,8 @@ class _Session:
         elif workers is not None:
             options = {"max_workers": workers}
 
-        with _own_session_id(constants):
+        # Lithops numbers its executors through the environment, which belongs to the whole process.
+        with _OPENING, _own_session_id(constants):
             # Of all log levels None alone leaves the logging of this process as it is.
             self._executor: Any = FunctionExecutor(config=config, log_level=None, **options)
         self._constants: Any = constants
@@ -195,7 +261,7 @@ class _Session:
             storage=self._executor.internal_storage,
             monitor=self._executor.job_monitor,
             environment=self._executor.compute_handler.env if local else None,
-            workers=workers or self._executor.invoker.max_workers or 1000,
+            workers=workers or self._executor.invoker.max_workers or UNKNOWN_WORKERS,
             interval=LOCAL_INTERVAL if local else REMOTE_INTERVAL / 5,
             start_deadline=settings.start_deadline,
         )
@@ -244,13 +310,19 @@ class _Session:
                 self._await_manager()
             self._executor.job_monitor.stop()  # it remembers every call it saw; the next map gets a new one
             self._executor.futures.clear()
-        self._cleaner.submit(self._delete, calls.job_key)
+        self._clean(calls.job_key)
 
     def _await_manager(self) -> None:
         # A job that comes while the manager thread of the one before is ending never gets workers.
         handler, patience = self._executor.compute_handler, time.monotonic() + 5
         while handler.job_manager is not None and time.monotonic() < patience:
             time.sleep(0.005)
+
+    def _clean(self, job_key: str) -> None:
+        try:
+            self._cleaner.submit(self._delete, job_key)
+        except RuntimeError:  # the interpreter is ending, and starts no more threads
+            self._delete(job_key)
 
     def _delete(self, job_key: str) -> None:
         # The slash matters: the key of job 1 is also how that of job 10 begins.
@@ -271,7 +343,7 @@ class _Session:
         invocations = getattr(self._executor.invoker, "executor", None)
         if invocations is not None:  # a thread pool of the backends that take single calls; nothing else ends it
             invocations.shutdown(cancel_futures=True)
-        self._cleaner.submit(self._delete, self._executor.executor_id)
+        self._clean(self._executor.executor_id)
         self._cleaner.shutdown()
         # Not before the threads that start workers have ended: one that misses its file here dies of it.
         for directory in Path(self._constants.JOBS_DIR).glob(f"{self._executor.executor_id}-*"):

@@ -20,6 +20,15 @@ from frazil_functions.errors import BackendError
 if TYPE_CHECKING:
     from subprocess import Popen
 
+# Seconds beyond its time limit after which a call that says nothing is given up. A worker that ends a call at
+# the limit still has to say so, and Lithops looks for itself after five, by the worker's clock.
+SLACK = 10.0
+
+_ENDED = (
+    "Its memory limit or its time limit are the usual reasons: give functions more memory, or raise call_timeout "
+    "and the backend's own time limit, or write smaller tasks with more workers"
+)
+
 _DOWNLOADS = 16  # values above 8 kB lie in storage, one request away each
 
 
@@ -36,8 +45,10 @@ class Surroundings:
     environment
         The environment of Lithops' localhost backend; None for all others.
     workers, interval, start_deadline
-        How many calls can run at once; the seconds between two looks; and the seconds without a
-        sign of life after which calls are given up.
+        How many calls can run at once; the seconds between two looks; and the seconds without any call
+        starting or ending after which calls that have not started are given up.
+    slack
+        Seconds beyond its time limit after which a call that runs is given up.
     """
 
     storage: Any
@@ -46,6 +57,7 @@ class Surroundings:
     workers: int
     interval: float
     start_deadline: float
+    slack: float = SLACK
 
 
 class Calls:
@@ -71,6 +83,7 @@ class Calls:
         self._around = around
         self._forget = forget
         self._processes: dict[int, Popen[bytes]] = {}
+        self._running_since: dict[int, float] = {}
         self._outcomes: SimpleQueue[Outcome[Any] | BaseException] = SimpleQueue()
         self._ending = threading.Event()
         self._lock = threading.Lock()
@@ -119,8 +132,9 @@ class Calls:
                         if _has_reported(future):
                             del self._waiting[index]
                             self._processes.pop(index, None)
+                            self._running_since.pop(index, None)
                             downloads.submit(self._fetch, index, future)
-                    for index, reason in list(self._lost()):
+                    for index, reason in dict(self._lost()).items():
                         self._around.monitor.remove([self._waiting.pop(index)])
                         self._given_up = True
                         self._give_up(index, reason)
@@ -134,6 +148,8 @@ class Calls:
             # An error of the function travels in the reply; this one is of Lithops, or of the worker.
             # Where it is not raised, it is nowhere else.
             reason = str(future._exception[1]) if future.error else "it reported no value"  # noqa: SLF001
+            if "exceeded the execution timeout" in reason:  # so Lithops calls a worker of which it heard no more
+                reason = f"it ended without an answer. {_ENDED}"
         except Exception as error:  # noqa: BLE001  what a worker left may be of any kind; the call is lost with it
             reply, reason = None, f"what it reported cannot be read: {error!r}"
         if reply is None:
@@ -148,7 +164,10 @@ class Calls:
     def _lost(self) -> Iterator[tuple[int, str]]:
         if self._around.environment is not None:
             yield from self._dead()
-        now, started = time.monotonic(), sum(not future.invoked for future in self._waiting.values())
+        now = time.monotonic()
+        overdue = self._overdue(now)
+        yield from overdue.items()
+        started = sum(not future.invoked for index, future in self._waiting.items() if index not in overdue)
         signs, deadline = (len(self._waiting), started), self._around.start_deadline
         # Calls that queue behind others while all workers are busy are not late.
         if signs != self._signs or started >= self._around.workers:
@@ -159,6 +178,17 @@ class Calls:
                 "dropped it, or has less room than `workers` says: lower that, or raise start_deadline"
             )
             yield from ((index, reason) for index, future in self._waiting.items() if future.invoked)
+
+    def _overdue(self, now: float) -> dict[int, str]:
+        # What kills a function from outside leaves it no time to say so. Clocks elsewhere may be wrong, so what
+        # counts is when the call was first seen running here.
+        found: dict[int, str] = {}
+        for index, future in self._waiting.items():
+            if future.running:
+                limit = future.execution_timeout + self._around.slack
+                if now - self._running_since.setdefault(index, now) > limit:
+                    found[index] = f"it ended without an answer, none came within {limit:g} s. {_ENDED}"
+        return found
 
     def _dead(self) -> Iterator[tuple[int, str]]:
         # Lithops only logs that a worker of this machine ended; a call without a status "runs" on.

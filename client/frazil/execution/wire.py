@@ -1,6 +1,8 @@
-"""How a call travels: function and argument as pickles there, a value or an error as a pickle back.
+"""How a call travels: function and argument as pickles there, a value or the words of an error back.
 
-It knows nothing of who carries the bytes, nor of what a function does.
+What comes back is read as data: bytes stay bytes, and an error is rebuilt here from its name and its message.
+Only other values travel as pickles, and loading one runs what it says; Frazil's own functions return bytes.
+What carries a reply may pickle it, as Lithops does. Who carries it, and what a function does, is not known here.
 """
 
 import pickle
@@ -9,10 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 from frazil.execution.executor import Outcome
-from frazil_functions.errors import BackendError, InvalidInputError
+from frazil_functions import errors
+from frazil_functions.errors import BackendError, FrazilError, InvalidInputError
 
-type Reply = tuple[str, bytes, str]
-"""How far a call came ("value" is the end), the pickled value or error, and the text of the traceback."""
+type Reply = tuple[str, bytes, str, str]
+"""How a call ended, what it left, the name of its error, and the text of the traceback.
+
+"bytes" and "pickle" are kinds of values. "load", "run" and "return" say how far a call came that failed; it left
+the error's message, and the name is that of the first of Frazil's own errors that it is, or empty.
+"""
 
 
 def packed(value: object, what: str, dumps: Callable[[Any], bytes] = pickle.dumps) -> bytes:
@@ -32,55 +39,62 @@ def packed(value: object, what: str, dumps: Callable[[Any], bytes] = pickle.dump
         ) from error
 
 
-def remote(function: bytes) -> Callable[[bytes], Reply]:
-    """Make what runs on the other side, for a pickled function: a call that answers and never raises.
+def remote(function: bytes, escaping: tuple[type[BaseException], ...] = ()) -> Callable[[bytes], Reply]:
+    """Make what runs on the other side, for a pickled function: a call that answers, and raises `escaping` alone.
 
     The call is nested so that cloudpickle sends its code along: the other side needs the modules
     of `function`, and nothing of the client.
     """
 
-    def call(argument: bytes) -> tuple[str, bytes, str]:  # an alias of this module would be imported there
+    def call(argument: bytes) -> tuple[str, bytes, str, str]:  # an alias of this module would be imported there
         step = "load"
         try:
             target, unpacked = pickle.loads(function), pickle.loads(argument)  # noqa: S301  the client sent them
             step = "run"
             value = target(unpacked)
             step = "return"
-            return "value", pickle.dumps(value), ""
+            if type(value) is bytes:
+                return "bytes", value, "", ""
+            return "pickle", pickle.dumps(value), "", ""
+        except escaping:
+            raise
         except BaseException as error:  # noqa: BLE001  sys.exit() and the like are how a call ended, too
             first = error.__traceback__ and error.__traceback__.tb_next
             text = "".join(traceback.format_exception(type(error), error, first))
-            try:
-                sent = pickle.dumps(error)
-                pickle.loads(sent)  # noqa: S301  some exceptions come apart only here; just made above
-            except Exception:  # noqa: BLE001  the text stands for an exception that cannot travel
-                sent = b""
-            return step, sent, text
+            ours = (cls.__name__ for cls in type(error).__mro__ if cls.__module__ == "frazil_functions.errors")
+            return step, str(error).encode(errors="backslashreplace"), next(ours, ""), text
 
     return call
 
 
 def received(index: int, name: str, reply: Reply) -> Outcome[Any]:
     """Read the outcome that a reply tells of; `name` is the function's, for messages."""
-    step, content, text = reply
+    step, content, _, text = reply
     call = f"Call {index} of {name}"
-    try:
-        result = pickle.loads(content) if content else None  # noqa: S301  staging storage is trusted as the code is
-    except Exception as error:  # noqa: BLE001  a class that is missing or differs here raises anything
-        what = "value" if step == "value" else "error"
-        return _lost(index, f"{call} sent a {what} that cannot be loaded here: {error}", text)
-    if step == "value":
-        return Outcome(index, value=result)
+    if step == "bytes":
+        return Outcome(index, value=content)
+    if step == "pickle":
+        try:
+            return Outcome(index, value=pickle.loads(content))  # noqa: S301  staging storage is trusted as the code is
+        except Exception as error:  # noqa: BLE001  a class that is missing or differs here raises anything
+            return _lost(index, f"{call} sent a value that cannot be loaded here: {error}", text)
+    return _failed(index, call, reply)
+
+
+def _failed(index: int, call: str, reply: Reply) -> Outcome[Any]:
+    step, content, error_name, text = reply
     last = text.strip().rpartition("\n")[2]
     if step == "load":
         hint = "Install the same frazil, and the modules of your own classes, on the other side"
         return _lost(index, f"{call} could not be loaded where it was to run: {last}. {hint}", text)
     if step == "return":
         return _lost(index, f"{call} returned a value that cannot be pickled: {last}", text)
-    if isinstance(result, Exception):
-        result.add_note(f"{call}, on the other side:\n{text}")
-        return Outcome(index, error=result)
-    return _lost(index, f"{call} raised an error that cannot travel: {last}", text)
+    own = getattr(errors, error_name, None)
+    if isinstance(own, type) and issubclass(own, FrazilError):
+        rebuilt = own(content.decode(errors="replace"))
+        rebuilt.add_note(f"{call}, on the other side:\n{text}")
+        return Outcome(index, error=rebuilt)
+    return _lost(index, f"{call} failed: {last}", text)
 
 
 def _lost(index: int, message: str, text: str) -> Outcome[Any]:

@@ -25,6 +25,35 @@ class StuckError(Exception):
         self.lock = threading.Lock()
 
 
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path(self.path),)
+
+
+class TrapError(LabelError):
+    """Makes a file when it is unpickled, and no error."""
+
+    path = ""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path(self.path),)
+
+
+def raise_trap(path: str) -> None:
+    error = TrapError("a trap")
+    error.path = path
+    raise error
+
+
+def interrupt(_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def same(value: object) -> object:
     return value
 
@@ -76,7 +105,15 @@ def temporary(_: object) -> str:
     return os.environ["TMPDIR"]
 
 
+def wait_for(path: str) -> str:
+    while path and not Path(path).exists():
+        time.sleep(0.01)
+    return path
+
+
 def write_pid_and_hang(path: str) -> None:
+    if not path:
+        return
     file = Path(path)
     file.with_suffix(".part").write_text(f"{os.getpid()} {os.getppid()}")
     file.with_suffix(".part").rename(file)

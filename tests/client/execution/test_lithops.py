@@ -72,7 +72,7 @@ def lives(pid: int) -> bool:
     return bool(status.stdout.strip()) and not status.stdout.strip().startswith("Z")
 
 
-def await_true(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+def await_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     patience = time.monotonic() + seconds
     while not condition() and time.monotonic() < patience:
         time.sleep(0.01)
@@ -92,12 +92,12 @@ def test_an_executor_is_what_the_protocol_says(executor: LithopsExecutor) -> Non
     assert same.workers == 2
 
 
-def test_outcomes_arrive_as_calls_end(executor: LithopsExecutor, calls: ModuleType) -> None:
-    start = time.monotonic()
-    outcomes = executor.map(calls.nap, [3.0, 0.0])
-    assert next(outcomes) == Outcome(1, 0.0)
-    assert time.monotonic() - start < 2.5
-    assert next(outcomes) == Outcome(0, 3.0)
+def test_outcomes_arrive_as_calls_end(executor: LithopsExecutor, calls: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "go on"
+    outcomes = executor.map(calls.wait_for, [str(file), ""])
+    assert next(outcomes) == Outcome(1, "")
+    file.touch()
+    assert next(outcomes) == Outcome(0, str(file))
     assert next(outcomes, None) is None
 
 
@@ -167,14 +167,14 @@ def test_an_error_arrives_as_itself_and_stops_no_other_call(executor: LithopsExe
         (
             "raise_shy",
             None,
-            "Call 0 of raise_shy raised an error that cannot travel: calls.ShyError: tap: dry",
+            "Call 0 of raise_shy failed: calls.ShyError: tap: dry",
         ),
         (
             "raise_stuck",
             None,
-            "Call 0 of raise_stuck raised an error that cannot travel: calls.StuckError: tap",
+            "Call 0 of raise_stuck failed: calls.StuckError: tap",
         ),
-        ("leave", 3, "Call 0 of leave raised an error that cannot travel: SystemExit: 3"),
+        ("leave", 3, "Call 0 of leave failed: SystemExit: 3"),
     ],
 )
 def test_what_cannot_come_back_is_told_in_words(
@@ -209,9 +209,8 @@ def test_an_argument_that_cannot_be_pickled_is_refused_before_any_call(
 
 
 def test_a_killed_function_is_lost_at_once_and_alone(executor: LithopsExecutor, calls: ModuleType) -> None:
-    hook, start = sys.excepthook, time.monotonic()
+    hook = sys.excepthook
     lost, *others = by_index(executor.map(calls.kill_itself, ["now", "", "", ""]))
-    assert time.monotonic() - start < 15
     assert isinstance(lost.error, BackendError)
     assert "Call 0 of kill_itself was lost" in str(lost.error)
     assert "SIGKILL" in str(lost.error)
@@ -223,9 +222,7 @@ def test_a_killed_worker_is_seen_at_once_and_its_function_ended(calls: ModuleTyp
     file = tmp_path / "pids"
     # With one worker, the others wait for what the killed one left running.
     with LithopsExecutor(backend="localhost", workers=1) as executor:
-        start = time.monotonic()
         lost, *others = by_index(executor.map(calls.kill_its_worker, [str(file), "", ""]))
-        assert time.monotonic() - start < 15
         assert str(lost.error) == (
             "Call 0 of kill_its_worker was lost: its process was killed by SIGKILL before it could report"
         )
@@ -249,15 +246,9 @@ def test_calls_that_do_not_start_are_given_up(calls: ModuleType) -> None:
         assert "Call 1 of same was lost: it had not started 0.001 s after" in str(outcomes[1].error)
 
 
-@pytest.mark.slow
-def test_calls_that_queue_behind_others_are_not_given_up(calls: ModuleType) -> None:
-    with LithopsExecutor(backend="localhost", workers=1, start_deadline=3.0) as executor:
-        assert by_index(executor.map(calls.nap, [4.0, 4.0])) == [Outcome(0, 4.0), Outcome(1, 4.0)]
-
-
 def test_a_backend_that_does_not_exist_is_the_environments_fault(calls: ModuleType) -> None:
     executor = LithopsExecutor(backend="nowhere")
-    with executor, pytest.raises(BackendError, match=r"Lithops cannot use nowhere: .*frazil doctor"):
+    with executor, pytest.raises(BackendError, match=r"Lithops cannot use nowhere: .*lithops hello"):
         list(executor.map(calls.same, [1]))
 
 
@@ -267,33 +258,43 @@ def test_a_backend_that_does_not_exist_is_the_environments_fault(calls: ModuleTy
 def test_closing_the_iterator_ends_what_runs_and_the_executor_works_on(
     executor: LithopsExecutor, calls: ModuleType, tmp_path: Path
 ) -> None:
-    files = [tmp_path / name for name in "abcd"]
-    outcomes = executor.map(calls.write_pid_and_hang, [*map(str, files)])
-    with pytest.raises(TimeoutError):
-        next_within(outcomes, 1.5)
+    files = [tmp_path / name for name in "abc"]
+    outcomes = executor.map(calls.write_pid_and_hang, ["", *map(str, files)])
+    assert next(outcomes) == Outcome(0)
     running = pids(files[0]) + pids(files[1])
-    start = time.monotonic()
     outcomes.close()
-    assert time.monotonic() - start < 3
     assert await_true(lambda: not any(map(lives, running)))
-    assert not files[2].exists()
     assert by_index(executor.map(calls.same, [1, 2, 3])) == [Outcome(0, 1), Outcome(1, 2), Outcome(2, 3)]
     assert not files[2].exists()
 
 
-def next_within(outcomes: Iterator[Outcome[object]], seconds: float) -> Outcome[object]:
-    """The next outcome, or TimeoutError in this thread, as from a signal handler."""
+def test_an_error_while_an_outcome_is_awaited_ends_what_runs(
+    executor: LithopsExecutor, calls: ModuleType, tmp_path: Path
+) -> None:
+    files = [tmp_path / "a", tmp_path / "b"]
+    with pytest.raises(TimeoutError):
+        next_until(executor.map(calls.write_pid_and_hang, [*map(str, files)]), files)
+    assert await_true(lambda: not any(map(lives, pids(files[0]) + pids(files[1]))))
+    assert list(executor.map(calls.same, [1])) == [Outcome(0, 1)]
+
+
+def next_until(outcomes: Iterator[Outcome[object]], files: list[Path]) -> Outcome[object]:
+    """The next outcome, or TimeoutError in this thread once all files exist, as from a signal handler."""
 
     def interrupt(*_: object) -> None:
         raise TimeoutError
 
+    def signal_when_all_exist() -> None:
+        await_true(lambda: all(file.exists() for file in files), 60)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
     usual = signal.signal(signal.SIGUSR1, interrupt)
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGUSR1))
-    timer.start()
+    thread = threading.Thread(target=signal_when_all_exist)
+    thread.start()
     try:
         return next(outcomes)
     finally:
-        timer.cancel()
+        thread.join()
         signal.signal(signal.SIGUSR1, usual)
 
 
@@ -313,7 +314,7 @@ def test_an_interrupt_ends_workers_and_removes_the_directory(
     running = pids(tmp_path / "a") + pids(tmp_path / "b")
     assert all(map(lives, running))
     client.send_signal(signal.SIGINT)
-    stdout, stderr = client.communicate(timeout=5)
+    stdout, stderr = client.communicate(timeout=60)
     assert client.returncode == -signal.SIGINT
     assert stdout == ""
     assert stderr.rstrip().endswith("KeyboardInterrupt")
@@ -360,6 +361,35 @@ def test_leaving_one_of_two_executors_leaves_the_other_working(executor: Lithops
     assert list(executor.map(calls.same, [3])) == [Outcome(0, 3)]
 
 
+@pytest.mark.parametrize("held", ["", "kept = executor\n"])
+def test_an_executor_that_nobody_closes_leaves_nothing(
+    run_client: Callable[..., subprocess.Popen[str]], tmp_path: Path, held: str
+) -> None:
+    client = run_client(
+        "import calls, pathlib, tempfile\n"
+        "from frazil.execution.lithops import LithopsExecutor\n"
+        "def run(executor):\n"
+        "    global kept\n"
+        f"    {held or 'pass'}\n"
+        "    return list(executor.map(calls.same, [1]))\n"
+        "print(run(LithopsExecutor(workers=1)))\n"
+        "print(len(list(pathlib.Path(tempfile.gettempdir()).iterdir())))\n"
+    )
+    stdout, stderr = client.communicate(timeout=60)
+    assert stderr == ""
+    assert stdout == f"[Outcome(index=0, value=1, error=None)]\n{int(bool(held))}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_closed_executor_says_so(calls: ModuleType) -> None:
+    with LithopsExecutor(backend="localhost", workers=1) as executor:
+        outcomes = executor.map(calls.same, [1])
+    for use in (lambda: next(outcomes), executor.warm):
+        with pytest.raises(InvalidInputError, match="executor is closed"):
+            use()
+    executor.__exit__()
+
+
 def test_an_executor_that_was_never_used_can_be_left() -> None:
     with LithopsExecutor():
         pass
@@ -399,11 +429,11 @@ def test_importing_the_module_does_not_import_lithops(
 def test_warming_up_is_in_the_background(run_client: Callable[..., subprocess.Popen[str]]) -> None:
     client = run_client(
         "import sys, time, math\n"
-        "from frazil.execution.lithops import LithopsExecutor\n"
-        "with LithopsExecutor() as executor:\n"
-        "    start = time.monotonic()\n"
-        "    executor.warm(); executor.warm()\n"
-        "    print(time.monotonic() - start < 0.1)\n"
+        "from frazil.execution import lithops\n"
+        "with lithops.LithopsExecutor() as executor:\n"
+        "    with lithops._OPENING:\n"  # what opening takes first
+        "        executor.warm(); executor.warm()\n"
+        "        print('lithops.executors' not in sys.modules)\n"
         "    while 'lithops.executors' not in sys.modules: time.sleep(0.01)\n"
         "    print(list(executor.map(math.sqrt, [4.0])))\n"
     )
@@ -438,12 +468,12 @@ def test_clients_at_once_do_not_disturb_each_other(
     code = (
         "import calls\n"
         "from frazil.execution.lithops import LithopsExecutor\n"
-        "for _ in range(3):\n"
+        "for _ in range(2):\n"
         "    with LithopsExecutor(workers=2) as executor:\n"
-        "        print(sorted(outcome.value for outcome in executor.map(calls.same, range(4))))\n"
+        "        print(sorted(outcome.value for outcome in executor.map(calls.same, range(2))))\n"
     )
     clients = [run_client(code) for _ in range(3)]
-    assert [client.communicate() for client in clients] == [("[0, 1, 2, 3]\n" * 3, "")] * 3
+    assert [client.communicate() for client in clients] == [("[0, 1]\n" * 2, "")] * 3
     assert not list(tmp_path.iterdir())
 
 
@@ -494,6 +524,33 @@ def test_a_configuration_file_chooses_the_backend(tmp_path: Path, calls: ModuleT
     with LithopsExecutor(config_file=file) as executor:
         assert executor.workers == len(os.sched_getaffinity(0))
         assert list(executor.map(calls.same, [1])) == [Outcome(0, 1)]
+
+
+def test_a_configuration_file_may_be_named_by_a_string(tmp_path: Path) -> None:
+    file = tmp_path / "lithops.yaml"
+    file.write_text("lithops: {backend: localhost, storage: localhost}")
+    with LithopsExecutor(config_file=str(file)) as executor:
+        assert executor.workers == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("section", "workers"),
+    [("aws_lambda: {max_workers: 7}", 7), ("aws_lambda: {}", 1000), ("k8s: {max_workers: 3}", 3), ("k8s:", 100)],
+)
+def test_workers_are_read_from_the_configuration_and_nothing_is_connected_to(
+    run_client: Callable[..., subprocess.Popen[str]], tmp_path: Path, section: str, workers: int
+) -> None:
+    file = tmp_path / "lithops.yaml"
+    file.write_text(f"lithops: {{backend: {section.partition(':')[0]}, storage: aws_s3}}\n{section}")
+    client = run_client(
+        "import sys, threading\n"
+        "from frazil.execution.lithops import LithopsExecutor\n"
+        "executor = LithopsExecutor(config_file=sys.argv[1])\n"
+        "print(executor.workers, threading.active_count(), 'boto3' in sys.modules, 'kubernetes' in sys.modules)\n",
+        str(file),
+    )
+    assert client.communicate(timeout=60) == (f"{workers} 1 False False\n", "")
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_secrets_in_a_configuration_are_named_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,13 +1,21 @@
 import importlib
 import math
 import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import xarray as xr
 
 from frazil.execution.executor import Executor, Outcome
 from frazil.execution.serial import SerialExecutor
+from frazil.execution.wire import received, remote
 from frazil_functions.errors import BackendError, InvalidInputError, LabelError
 
 
@@ -41,6 +49,59 @@ def test_a_value_is_another_object_than_the_function_returned(calls: ModuleType)
     assert outcome.value is not argument
 
 
+def test_bytes_are_never_unpickled(calls: ModuleType, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    trap = pickle.dumps(calls.Trap(str(made)))
+    reply = remote(pickle.dumps(calls.same))(pickle.dumps(trap))
+    assert reply == ("bytes", trap, "", "")
+    assert received(0, "same", reply).value == trap
+    assert not made.exists()
+
+
+def test_an_error_is_rebuilt_here_from_words_alone(calls: ModuleType, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    (outcome,) = SerialExecutor().map(calls.raise_trap, [str(made)])
+    assert type(outcome.error) is LabelError
+    assert str(outcome.error) == "a trap"
+    assert "calls.TrapError: a trap" in outcome.error.__notes__[0]
+    assert not made.exists()
+
+
+def test_an_error_of_another_kind_is_named() -> None:
+    (outcome,) = SerialExecutor().map(math.sqrt, [-1.0])
+    assert isinstance(outcome.error, BackendError)
+    assert "Call 0 of sqrt failed: ValueError: " in str(outcome.error)
+
+
+def test_an_interrupt_is_no_outcome(calls: ModuleType) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(SerialExecutor().map(calls.interrupt, [1]))
+
+
+def test_an_interrupt_ends_a_long_task_at_once_and_publishes_nothing(tmp_path: Path) -> None:
+    steps = 40_000
+    values = np.random.default_rng(0).random((steps, 16, 16), "f4")  # chunks of 1 KiB, for a minute of work
+    xr.Dataset({"tas": (("time", "lat", "lon"), values)}, {"time": np.arange(steps)}).to_netcdf(tmp_path / "in.nc")
+    store = tmp_path / "out.icechunk"
+    convert = ["convert", str(tmp_path / "in.nc"), str(store), "--chunks", "time=1", "--backend", "serial"]
+    # Shells start background jobs with interrupts ignored, and this test may run in one.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from frazil.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, *convert], stderr=subprocess.PIPE, text=True) as client:
+        patience = time.monotonic() + 60
+        while len(list(store.glob("chunks/*"))) < 20 and time.monotonic() < patience:
+            time.sleep(0.02)
+        written = len(list(store.glob("chunks/*")))
+        client.send_signal(signal.SIGINT)
+        _, stderr = client.communicate(timeout=60)
+    assert client.returncode == 130
+    assert stderr == "frazil: interrupted; nothing was published\n"
+    assert 20 <= written < steps / 2
+    assert len(list(store.glob("chunks/*"))) < steps / 2
+
+
 def test_a_call_runs_when_its_outcome_is_asked_for(tmp_path: Path) -> None:
     outcomes = SerialExecutor().map(os.mkdir, [tmp_path / "a", tmp_path / "b"])
     assert not list(tmp_path.iterdir())
@@ -62,9 +123,9 @@ def test_what_cannot_be_pickled_is_refused(calls: ModuleType) -> None:
         (
             "raise_stuck",
             None,
-            "Call 0 of raise_stuck raised an error that cannot travel: calls.StuckError: tap",
+            "Call 0 of raise_stuck failed: calls.StuckError: tap",
         ),
-        ("leave", 3, "Call 0 of leave raised an error that cannot travel: SystemExit: 3"),
+        ("leave", 3, "Call 0 of leave failed: SystemExit: 3"),
     ],
 )
 def test_what_cannot_come_back_is_told_in_words(calls: ModuleType, name: str, argument: object, message: str) -> None:
