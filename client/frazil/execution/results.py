@@ -19,7 +19,7 @@ def results[T, R](executor: Executor, function: Callable[[T], R], arguments: Seq
     BackendError
         For anything else that a call raised, with its own words.
     """
-    with contextlib.closing(executor.map(function, arguments)) as outcomes:  # type: ignore[type-var]
+    with contextlib.closing(executor.map(function, arguments)) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome.error, FrazilError):
                 raise outcome.error
