@@ -143,6 +143,11 @@ class RemoteFile(io.RawIOBase):
         self._seen = _mark(meta)
         self._at = 0
 
+    @property
+    def size(self) -> int:
+        """The object's length in bytes."""
+        return self._size
+
     def readable(self) -> bool:
         """Say so."""
         return True

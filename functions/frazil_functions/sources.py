@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 import zarr.storage
 
+from frazil_functions.classic import check_length
 from frazil_functions.encoding import (
     STRING,
     Attributes,
@@ -56,6 +57,7 @@ _MAGIC: Final = {
 }
 _ZARR_FILES: Final = ("zarr.json", ".zgroup", ".zmetadata")
 _TAKE_FILES: Final = ("h5netcdf", "scipy")
+_TAKE_CLASSIC: Final = ("netcdf4", "scipy")
 _RAW: Final = {
     "mask_and_scale": False,
     "decode_times": False,
@@ -174,11 +176,11 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
     accepted = xr.backends.list_engines()[engine].open_dataset_parameters or ()
     options: dict[str, Any] = {name: value for name, value in _RAW.items() if name in accepted}
     where: Any = url
-    if engine == "netcdf4" and not is_remote(url):
-        _check_no_halves(Path(url))
     with ExitStack() as held:
         if is_remote(url):
             where = held.enter_context(_remote(url, engine))
+        elif Path(url).is_file():
+            _check_local(Path(url), url, engine)
         try:
             with warnings.catch_warnings():
                 # Metadata that is not consolidated takes longer to read, and that is all.
@@ -201,8 +203,20 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
     return dataset
 
 
-def _check_no_halves(path: Path) -> None:
-    if not path.is_file() or not h5py.is_hdf5(path):
+def _check_local(path: Path, url: str, engine: str) -> None:
+    """Refuse what the netCDF library would read as zeros, or crash at; `url` is what the user calls it."""
+    if engine in _TAKE_CLASSIC:
+        try:
+            with path.open("rb") as file:
+                check_length(file, path.stat().st_size, url)
+        except OSError as error:
+            raise SourceError(f"{url} cannot be read: {error.strerror or error}") from error
+    if engine == "netcdf4":
+        _check_no_halves(path, url)
+
+
+def _check_no_halves(path: Path, url: str) -> None:
+    if not h5py.is_hdf5(path):
         return
     try:
         with h5py.File(path) as file:
@@ -213,7 +227,7 @@ def _check_no_halves(path: Path) -> None:
         return
     if halves:
         raise HalfPrecisionError(
-            f"{path}: {halves[0]!r} has half-precision numbers, which the netcdf4 engine cannot read; "
+            f"{url}: {halves[0]!r} has half-precision numbers, which the netcdf4 engine cannot read; "
             "use --engine h5netcdf"
         )
 
@@ -227,9 +241,13 @@ def _remote(url: str, engine: str) -> Iterator[Any]:
         # The library reads from a local disk alone, so the file comes here whole until it is closed.
         with NamedTemporaryFile(prefix="frazil-", suffix=".nc") as file:
             fetch(url, file.file)
+            _check_local(Path(file.name), url, engine)
             yield file.name
     elif engine in _TAKE_FILES:
         with RemoteFile(url) as opened:
+            if engine in _TAKE_CLASSIC:
+                check_length(opened, opened.size, url)
+                opened.seek(0)
             yield opened
     else:
         yield url

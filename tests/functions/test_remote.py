@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import h5netcdf.legacyapi
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,10 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.functions.conftest import Site
 
+from frazil_functions.classic import check_length
 from frazil_functions.errors import SourceError
 from frazil_functions.regions import Region
 from frazil_functions.remote import RemoteFile, is_remote, remote_fingerprint, split
-from frazil_functions.sources import FileSources, guess_engine, open_raw, read_raw
+from frazil_functions.scanning import ScanTask, scan_task
+from frazil_functions.sources import FileSources, HalfPrecisionError, guess_engine, open_raw, read_raw
 from frazil_functions.tasks import FileSource
 
 BYTES = np.random.default_rng(1).bytes((5 << 20) + 123)
@@ -195,7 +198,7 @@ def test_a_classic_file_is_held_here_only_until_it_is_closed(
     opened.close()
     assert not list(kept.iterdir())
     site.files["a.nc"] = b"CDF\x01"
-    with pytest.raises(SourceError, match="cannot be opened"):
+    with pytest.raises(SourceError, match="truncated or damaged"):
         open_raw(url, "netcdf4")
     assert not list(kept.iterdir())
 
@@ -229,3 +232,26 @@ def test_nothing_behind_a_url_is_said_to_be_nothing(place: Any) -> None:
     with pytest.raises(SourceError, match="does not exist"):
         guess_engine(f"{base}/nothing.zarr")
     assert remote_fingerprint(f"{base}/nothing.zarr") == ""
+
+
+@pytest.mark.parametrize("cut", [1, 100, 1000])
+def test_a_truncated_classic_file_behind_a_url_is_refused_before_its_zeros_are_read(
+    place: Any, tmp_path: Path, cut: int
+) -> None:
+    xr.Dataset({"v": ("x", np.arange(1000.0))}).to_netcdf(tmp_path / "a.nc", format="NETCDF3_CLASSIC", engine="netcdf4")
+    (tmp_path / "a.nc").write_bytes((tmp_path / "a.nc").read_bytes()[:-cut])
+    url = put(place, "a.nc", tmp_path / "a.nc")
+    with pytest.raises(SourceError, match=rf"{url} is truncated"):
+        open_raw(url, "netcdf4")
+    (found,) = scan_task(ScanTask((url,), None, None, digests=True)).files
+    assert "is truncated" in (found.error or "")
+    with RemoteFile(url) as file, pytest.raises(SourceError, match=rf"{url} is truncated"):
+        check_length(file, file.size, url)
+
+
+def test_half_precision_behind_a_url_is_refused_with_the_engine_that_would_crash(site: Site, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        file["v"] = np.arange(3, dtype="f2")
+    url = put(site, "a.nc", tmp_path / "a.nc")
+    with pytest.raises(HalfPrecisionError, match=rf"{url}: 'v'"):
+        open_raw(url, "netcdf4")

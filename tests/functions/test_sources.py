@@ -268,3 +268,11 @@ def test_a_fingerprint_changes_with_the_content_and_stays_without(tmp_path: Path
     write(path, values[:, 1])
     assert fingerprint(str(path)) != before
     assert fingerprint(str(tmp_path)) == ""
+
+
+def test_a_classic_file_that_was_cut_off_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.nc", np.ones((50, 8)), "NETCDF3_CLASSIC")
+    path.write_bytes(path.read_bytes()[:-8])
+    source = file_source(path, 0, 50)
+    with FileSources([source], "time") as sources, pytest.raises(SourceError, match=r"a\.nc is truncated"):
+        sources.read(region((0, 50)), "<f8", {})
