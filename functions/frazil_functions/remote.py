@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta  # a type of the stubs alone
 
 _SCHEMES: Final = ("s3", "s3a", "gs", "az", "abfs", "http", "https")
+_WEB: Final = ("http", "https")
 _PAGE: Final = 1 << 20
 _PAGES: Final = 32
 _FROM: Final = (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END)
@@ -25,14 +26,15 @@ _FROM: Final = (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END)
 _ERRORS: Final = (BaseError, OSError)
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
     """The error without the dump of the request that obstore puts below it."""
     return " ".join(str(error).partition("\n\nDebug source")[0].split())
 
 
 def is_remote(url: str) -> bool:
     """Whether a source is named by a URL rather than by a path."""
-    return urlsplit(url).scheme in _SCHEMES
+    scheme, separator, _ = url.partition("://")
+    return bool(separator) and scheme.lower() in _SCHEMES
 
 
 @lru_cache(maxsize=64)
@@ -49,24 +51,55 @@ def split(url: str) -> tuple[ObjectStore, str]:
     Raises
     ------
     SourceError
-        If it is an HTTP URL with a query, which a store cannot carry along.
+        If there is no such store, or `check_url` refuses it.
     """
-    parts = urlsplit(url)
-    path = parts.path.lstrip("/")
-    if parts.scheme in {"http", "https"}:
-        if parts.query:
-            raise SourceError(
-                f"{parts.scheme}://{parts.netloc}{parts.path} is followed by a query, as signed URLs are; files are "
-                "read by ranges below a store, which has none. Use the store's own URL (s3://, gs://, az://)."
-            )
-        path = unquote(path)  # the store quotes it again
-    return store_of(f"{parts.scheme}://{parts.netloc}"), path
+    root, path = _root_and_path(url)
+    try:
+        return store_of(root), path
+    except (BaseError, ValueError) as error:
+        raise SourceError(f"{url} cannot be read: {words(error)}") from error
+
+
+def check_url(url: str) -> None:
+    """Refuse an HTTP URL with a query or a password, which a store cannot carry along.
+
+    Raises
+    ------
+    SourceError
+        With the URL without them, for they are secrets.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in _WEB:
+        return
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        shown = rest.partition("?")[0].rpartition("@")[2]
+        raise SourceError(f"{scheme}://{shown} is no URL: {error}") from None
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    instead = "files are read by ranges below a store, which has none. Use the store's own URL (s3://, gs://, az://)."
+    if "@" in parts.netloc:
+        raise SourceError(f"{shown} was given with a user's name or password; {instead}")
+    if parts.query:
+        raise SourceError(f"{shown} is followed by a query, as signed URLs are; {instead}")
+
+
+def _root_and_path(url: str) -> tuple[str, str]:
+    """Where a store begins, and a path below it. Keys of objects are taken as they are: # and ? may be in them."""
+    check_url(url)
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() in _WEB:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc}", unquote(parts.path.lstrip("/"))  # the store quotes it again
+    bucket, _, key = rest.partition("/")
+    return f"{scheme.lower()}://{bucket}", key.lstrip("/")
 
 
 def store_below(url: str) -> ObjectStore:
     """The store of what lies below a URL, as a Zarr hierarchy does; raises as `split` does."""
     split(url)
-    return store_of(url.rstrip("/"))
+    root, path = _root_and_path(url)
+    return store_of(f"{root}/{quote(path.rstrip('/'))}".rstrip("/"))
 
 
 def remote_fingerprint(url: str) -> str:
@@ -77,7 +110,7 @@ def remote_fingerprint(url: str) -> str:
     except FileNotFoundError:  # what obstore raises in place of its own NotFoundError
         return ""
     except _ERRORS as error:
-        raise SourceError(f"{url} cannot be read: {_words(error)}") from error
+        raise SourceError(f"{url} cannot be read: {words(error)}") from error
 
 
 def _mark(meta: "ObjectMeta") -> str:
@@ -92,7 +125,7 @@ def remote_magic(url: str) -> bytes:
     except FileNotFoundError:
         return b""
     except _ERRORS as error:
-        raise SourceError(f"{url} cannot be read: {_words(error)}") from error
+        raise SourceError(f"{url} cannot be read: {words(error)}") from error
 
 
 def remote_has(url: str, names: Sequence[str]) -> bool:
@@ -104,7 +137,7 @@ def remote_has(url: str, names: Sequence[str]) -> bool:
         except FileNotFoundError:
             continue
         except _ERRORS as error:
-            raise SourceError(f"{url} cannot be read: {_words(error)}") from error
+            raise SourceError(f"{url} cannot be read: {words(error)}") from error
         return True
     return False
 
@@ -121,7 +154,7 @@ def fetch(url: str, file: IO[bytes]) -> None:
     try:
         file.writelines(obstore.get(store, path).stream(min_chunk_size=_PAGE))
     except _ERRORS as error:
-        raise SourceError(f"{url} cannot be read: {_words(error)}") from error
+        raise SourceError(f"{url} cannot be read: {words(error)}") from error
     file.flush()
 
 
@@ -138,7 +171,7 @@ class RemoteFile(io.RawIOBase):
         try:
             meta = obstore.head(self._store, self._path)
         except _ERRORS as error:
-            raise SourceError(f"{url} cannot be read: {_words(error)}") from error
+            raise SourceError(f"{url} cannot be read: {words(error)}") from error
         self._size = meta["size"]
         self._seen = _mark(meta)
         self._at = 0
@@ -199,7 +232,7 @@ class RemoteFile(io.RawIOBase):
             got = obstore.get(self._store, self._path, options={"range": (start, end)})
             data = bytes(got.bytes())
         except _ERRORS as error:
-            raise OSError(f"{self._url}: the range {start}:{end} cannot be read: {_words(error)}") from error
+            raise OSError(f"{self._url}: the range {start}:{end} cannot be read: {words(error)}") from error
         # Parts of two versions of a file can make a third one that opens without an error.
         if _mark(got.meta) != self._seen or len(data) != end - start:
             raise OSError(f"{self._url} changed while it was read; plan again")

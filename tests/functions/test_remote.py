@@ -5,6 +5,7 @@ from typing import Any
 import h5netcdf.legacyapi
 import h5py
 import numpy as np
+import obstore
 import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,7 @@ from tests.functions.conftest import Site
 from frazil_functions.classic import check_length
 from frazil_functions.errors import SourceError
 from frazil_functions.regions import Region
-from frazil_functions.remote import RemoteFile, is_remote, remote_fingerprint, split
+from frazil_functions.remote import RemoteFile, is_remote, remote_fingerprint, split, store_below
 from frazil_functions.scanning import ScanTask, scan_task
 from frazil_functions.sources import FileSources, HalfPrecisionError, guess_engine, open_raw, read_raw
 from frazil_functions.tasks import FileSource
@@ -127,6 +128,21 @@ def test_a_signed_url_is_refused_without_showing_its_signature() -> None:
     with pytest.raises(SourceError, match="query") as caught:
         split("https://host/a.nc?X-Amz-Signature=SECRET")
     assert "SECRET" not in str(caught.value)
+
+
+def test_a_password_in_a_url_is_refused_without_showing_it() -> None:
+    with pytest.raises(SourceError, match=r"https://host/a\.nc was given with a user's name") as caught:
+        split("https://me:SECRET@host/a.nc")
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["dir/x#1.nc", "dir/x?2.nc", "dir/a[1].nc", "dir/p%20q.nc"])
+def test_keys_of_objects_are_taken_as_they_are(bucket: Any, key: str) -> None:
+    bucket.put_object(Key=key, Body=b"12345")
+    assert split(f"s3://{bucket.name}/{key}")[1] == key
+    assert remote_fingerprint(f"s3://{bucket.name}/{key}").startswith("5:")
+    bucket.put_object(Key=f"{key}/zarr.json", Body=b"{}")
+    assert obstore.head(store_below(f"s3://{bucket.name}/{key}"), "zarr.json")["size"] == 2
 
 
 def test_a_quoted_path_is_asked_for_as_it_is_written(site: Site) -> None:
