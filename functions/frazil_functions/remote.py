@@ -2,7 +2,7 @@
 
 import io
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, urlsplit
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 _SCHEMES: Final = ("s3", "s3a", "gs", "az", "abfs", "http", "https")
 _WEB: Final = ("http", "https")
 _PAGE: Final = 1 << 20
-_PAGES: Final = 32
+_PAGES: Final = 64
+ZARR_FILES: Final = (".zmetadata", "zarr.json", ".zgroup", ".zarray")
+"""What holds the metadata of a Zarr hierarchy, of everything below it or of itself."""
+
 _FROM: Final = (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END)
 
 
@@ -103,14 +106,19 @@ def store_below(url: str) -> ObjectStore:
 
 
 def remote_fingerprint(url: str) -> str:
-    """The size, and the entity tag or the time of the last change; empty for what is no object."""
+    """The size, and the entity tag or the time of the last change; of a Zarr hierarchy, those of its metadata.
+
+    Empty for what is neither.
+    """
     store, path = split(url)
-    try:
-        return _mark(obstore.head(store, path))
-    except FileNotFoundError:  # what obstore raises in place of its own NotFoundError
-        return ""
-    except _ERRORS as error:
-        raise SourceError(f"{url} cannot be read: {words(error)}") from error
+    for key in (path, *(f"{path.rstrip('/')}/{name}".lstrip("/") for name in ZARR_FILES)):
+        try:
+            return _mark(obstore.head(store, key))
+        except FileNotFoundError:  # what obstore raises in place of its own NotFoundError
+            continue
+        except _ERRORS as error:
+            raise SourceError(f"{url} cannot be read: {words(error)}") from error
+    return ""
 
 
 def _mark(meta: "ObjectMeta") -> str:
@@ -142,38 +150,80 @@ def remote_has(url: str, names: Sequence[str]) -> bool:
     return False
 
 
-def fetch(url: str, file: IO[bytes]) -> None:
+def fetch(url: str, file: IO[bytes], mark: str = "") -> None:
     """Copy one object into a file, whole.
+
+    Parameters
+    ----------
+    url, file
+        From where, and to where.
+    mark
+        What `remote_fingerprint` said of it; nothing is compared if it is empty.
 
     Raises
     ------
     SourceError
-        If it cannot be read to its end.
+        If it cannot be read to its end, or is another one by now.
     """
     store, path = split(url)
     try:
-        file.writelines(obstore.get(store, path).stream(min_chunk_size=_PAGE))
+        got = obstore.get(store, path)
+        if mark and _mark(got.meta) != mark:
+            raise SourceError(f"{url} changed after it was first looked at; plan again")
+        file.writelines(got.stream(min_chunk_size=_PAGE))
     except _ERRORS as error:
         raise SourceError(f"{url} cannot be read: {words(error)}") from error
     file.flush()
+
+
+class Pages:
+    """Pages of remote files that are kept, at most 64 MiB of them; those not used for longest go first."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str, int], bytes] = OrderedDict()
+
+    @property
+    def nbytes(self) -> int:
+        """How much is kept."""
+        return sum(map(len, self._kept.values()))
+
+    def get(self, key: tuple[str, str, int], read: Callable[[], bytes]) -> bytes:
+        """The page of a URL, a fingerprint and a number, read if it is not kept."""
+        if key not in self._kept:
+            while len(self._kept) >= _PAGES:
+                self._kept.popitem(last=False)
+            self._kept[key] = read()
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
 
 class RemoteFile(io.RawIOBase):
     """One object as a seekable file; small reads come from pages of a mebibyte that are kept.
 
     HDF5 reads its metadata in many small pieces all over the file, and its chunks each at once.
+
+    Parameters
+    ----------
+    url
+        Where it is.
+    mark
+        What `remote_fingerprint` said of it: anything else that is found there is an error. Empty
+        to take what is there now.
+    pages
+        Where its pages are kept; they are its own if None.
     """
 
-    def __init__(self, url: str) -> None:
-        self._pages: OrderedDict[int, bytes] = OrderedDict()
+    def __init__(self, url: str, mark: str = "", pages: Pages | None = None) -> None:
+        self._pages = Pages() if pages is None else pages
         self._url = url
         self._store, self._path = split(url)
-        try:
-            meta = obstore.head(self._store, self._path)
-        except _ERRORS as error:
-            raise SourceError(f"{url} cannot be read: {words(error)}") from error
-        self._size = meta["size"]
-        self._seen = _mark(meta)
+        if not mark:
+            try:
+                mark = _mark(obstore.head(self._store, self._path))
+            except _ERRORS as error:
+                raise SourceError(f"{url} cannot be read: {words(error)}") from error
+        self._size = int(mark.partition(":")[0])
+        self._seen = mark
         self._at = 0
 
     @property
@@ -220,17 +270,13 @@ class RemoteFile(io.RawIOBase):
         return length
 
     def _page(self, page: int) -> bytes:
-        if page not in self._pages:
-            if len(self._pages) >= _PAGES:
-                self._pages.popitem(last=False)
-            self._pages[page] = self._range(page * _PAGE, min(self._size, (page + 1) * _PAGE))
-        self._pages.move_to_end(page)
-        return self._pages[page]
+        start, end = page * _PAGE, min(self._size, (page + 1) * _PAGE)
+        return self._pages.get((self._url, self._seen, page), lambda: bytes(self._range(start, end)))
 
-    def _range(self, start: int, end: int) -> bytes:
+    def _range(self, start: int, end: int) -> memoryview:
         try:
             got = obstore.get(self._store, self._path, options={"range": (start, end)})
-            data = bytes(got.bytes())
+            data = memoryview(got.bytes())
         except _ERRORS as error:
             raise OSError(f"{self._url}: the range {start}:{end} cannot be read: {words(error)}") from error
         # Parts of two versions of a file can make a third one that opens without an error.
@@ -241,8 +287,3 @@ class RemoteFile(io.RawIOBase):
     def _require_open(self) -> None:
         if self.closed:
             raise ValueError(f"{self._url} is closed")
-
-    def close(self) -> None:
-        """Let go of what was read."""
-        self._pages.clear()
-        super().close()

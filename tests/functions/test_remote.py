@@ -15,7 +15,7 @@ from tests.functions.conftest import Site
 from frazil_functions.classic import check_length
 from frazil_functions.errors import SourceError
 from frazil_functions.regions import Region
-from frazil_functions.remote import RemoteFile, is_remote, remote_fingerprint, split, store_below
+from frazil_functions.remote import Pages, RemoteFile, fetch, is_remote, remote_fingerprint, split, store_below
 from frazil_functions.scanning import ScanTask, scan_task
 from frazil_functions.sources import FileSources, HalfPrecisionError, guess_engine, open_raw, read_raw
 from frazil_functions.tasks import FileSource
@@ -54,13 +54,15 @@ def test_small_reads_close_to_each_other_ask_once(site: Site) -> None:
     assert [request.split()[0] for request in site.requests] == ["HEAD", "GET"]
 
 
-def test_pages_that_are_kept_do_not_grow_with_the_file(site: Site) -> None:
-    site.files["data.bin"] = bytes(40 << 20)
-    with RemoteFile(f"{site.url}/data.bin") as file:
+def test_pages_that_are_kept_do_not_grow_with_the_files(site: Site) -> None:
+    site.files["data.bin"] = site.files["more.bin"] = bytes(40 << 20)
+    pages = Pages()
+    with RemoteFile(f"{site.url}/data.bin", pages=pages) as one, RemoteFile(f"{site.url}/more.bin", pages=pages) as two:
         for page in range(40):
-            file.seek(page << 20)
-            file.read(1)
-        assert sum(map(len, file._pages.values())) <= 32 << 20  # noqa: SLF001 - what is held shows nowhere else
+            for file in (one, two):
+                file.seek(page << 20)
+                file.read(1)
+        assert pages.nbytes == 64 << 20
 
 
 @pytest.mark.parametrize(("offset", "whence"), [(-1, io.SEEK_SET), (0, 7), (0, -1)])
@@ -271,3 +273,52 @@ def test_half_precision_behind_a_url_is_refused_with_the_engine_that_would_crash
     url = put(site, "a.nc", tmp_path / "a.nc")
     with pytest.raises(HalfPrecisionError, match=rf"{url}: 'v'"):
         open_raw(url, "netcdf4")
+
+
+def test_an_object_replaced_after_it_was_first_looked_at_is_not_read(place: Any, tmp_path: Path) -> None:
+    dataset().to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    url = put(place, "a.nc", tmp_path / "a.nc")
+    mark = remote_fingerprint(url)
+    (dataset() + 1).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    put(place, "a.nc", tmp_path / "a.nc")
+    with RemoteFile(url, mark) as file, pytest.raises(OSError, match="changed"):
+        file.read(10)
+    with pytest.raises(SourceError, match="changed"):
+        fetch(url, io.BytesIO(), mark)
+    for engine in ("h5netcdf", "netcdf4"):
+        with pytest.raises(SourceError, match=r"a\.nc"):
+            open_raw(url, engine, mark)
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+def test_a_file_of_a_plan_is_opened_with_one_head(site: Site, tmp_path: Path, engine: str) -> None:
+    dataset().to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    url = put(site, "a.nc", tmp_path / "a.nc")
+    source = FileSource(url, engine, 0, 4, remote_fingerprint(url))
+    site.requests.clear()
+    with FileSources([source], "time") as sources:
+        sources.read(Region("tas", (("time", 0, 4), ("x", 0, 6))), "<f8", {})
+    assert [request.split()[0] for request in site.requests] == ["HEAD", "GET"]
+
+
+def test_at_most_two_classic_files_are_held_here_at_once(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset().to_netcdf(tmp_path / "a.nc", format="NETCDF3_CLASSIC", engine="netcdf4")
+    files = [FileSource(put(site, f"{at}.nc", tmp_path / "a.nc"), "netcdf4", 4 * at, 4 * at + 4) for at in range(5)]
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(kept))
+    most = []
+    site.before = lambda _: most.append(len(list(kept.iterdir())))
+    with FileSources(files, "time") as sources:
+        sources.read(Region("tas", (("time", 0, 20), ("x", 0, 6))), "<f8", {})
+    assert max(most) == 2
+    assert not list(kept.iterdir())
+
+
+def test_a_zarr_hierarchy_behind_a_url_has_the_fingerprint_of_its_metadata(place: Any, tmp_path: Path) -> None:
+    for content in ("{}", '{"a": 1}'):
+        (tmp_path / "zarr.json").write_text(content)
+        url = put(place, "a.zarr/zarr.json", tmp_path / "zarr.json").removesuffix("/zarr.json")
+        assert remote_fingerprint(url).startswith(f"{len(content)}:")
