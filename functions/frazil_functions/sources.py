@@ -462,7 +462,7 @@ def _chunk_cache(dataset: xr.Dataset, engine: str, name: str) -> int:
     chunks = variable.encoding.get("chunksizes") if variable is not None and engine == "netcdf4" else None
     if variable is None or not chunks:
         return 0
-    return min(variable.nbytes, max(_CHUNK_CACHE, math.prod(chunks) * variable.dtype.itemsize))
+    return int(min(variable.nbytes, max(_CHUNK_CACHE, math.prod(chunks) * variable.dtype.itemsize)))
 
 
 def _replace(slices: tuple[slice, ...], axis: int, part: slice) -> tuple[slice, ...]:
