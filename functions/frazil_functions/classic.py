@@ -7,8 +7,7 @@ Specification's (https://docs.unidata.ucar.edu/netcdf-c/current/file_format_spec
 
 import math
 from collections.abc import Callable
-from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 
 from frazil_functions.errors import SourceError
 
@@ -16,32 +15,45 @@ _TYPE_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 
 """Bytes of an element of each `nc_type`: byte, char, short, int, float, double, and CDF-5's."""
 
 
-def check_length(path: Path) -> None:
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes | None: ...
+
+
+def check_length(file: _Readable, size: int, name: str) -> None:
     """Refuse a classic NetCDF file that is shorter than its header says; other files pass.
+
+    Parameters
+    ----------
+    file
+        Where the file begins.
+    size
+        How many bytes it has.
+    name
+        What an error calls it.
 
     Raises
     ------
     SourceError
         With both lengths.
     """
-    with path.open("rb") as file:
-        magic = file.read(4)
-        if magic[:3] != b"CDF" or magic[3:] not in {b"\x01", b"\x02", b"\x05"}:
-            return
-        try:
-            wanted = _Header(file, magic[3]).length()
-        except (EOFError, KeyError, IndexError) as error:
-            raise SourceError(f"{path} is truncated or damaged: its NetCDF header cannot be read") from error
-    found = path.stat().st_size
-    if found < wanted:
-        raise SourceError(f"{path} is truncated: it has {found} bytes, and its header describes {wanted}")
+    magic = file.read(4) or b""
+    if magic[:3] != b"CDF" or magic[3:] not in {b"\x01", b"\x02", b"\x05"}:
+        return
+    try:
+        wanted = _Header(file, size, magic[3]).length()
+    except (EOFError, KeyError, IndexError) as error:
+        raise SourceError(f"{name} is truncated or damaged: its NetCDF header cannot be read") from error
+    if size < wanted:
+        raise SourceError(f"{name} is truncated: it has {size} bytes, and its header describes {wanted}")
 
 
 class _Header:
     """A header that is read from its beginning to its end."""
 
-    def __init__(self, file: BinaryIO, version: int) -> None:
+    def __init__(self, file: _Readable, size: int, version: int) -> None:
         self._file = file
+        self._size = size
+        self._at = 4  # behind the magic number
         self._offset_bytes = 4 if version == 1 else 8
         self._count_bytes = 8 if version == 5 else 4  # noqa: PLR2004 - CDF-5
 
@@ -61,7 +73,7 @@ class _Header:
             for begin, nbytes, grows in variables
             if nbytes and (records or not grows)
         ]
-        return max([*ends, self._file.tell()])
+        return max([*ends, self._at])
 
     def _list[T](self, item: Callable[[], T]) -> list[T]:
         self._number(4)  # the tag; zero if there are none
@@ -100,7 +112,10 @@ class _Header:
         return int.from_bytes(self._read(nbytes), "big")
 
     def _read(self, nbytes: int) -> bytes:
+        self._at += nbytes
+        if self._at > self._size:  # asked first: a damaged count may be of any size
+            raise EOFError
         data = self._file.read(nbytes)
-        if len(data) != nbytes:
+        if data is None or len(data) != nbytes:
             raise EOFError
         return data

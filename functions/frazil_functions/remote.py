@@ -2,10 +2,10 @@
 
 import io
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
@@ -17,22 +17,27 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta  # a type of the stubs alone
 
 _SCHEMES: Final = ("s3", "s3a", "gs", "az", "abfs", "http", "https")
+_WEB: Final = ("http", "https")
 _PAGE: Final = 1 << 20
-_PAGES: Final = 32
+_PAGES: Final = 64
+ZARR_FILES: Final = (".zmetadata", "zarr.json", ".zgroup", ".zarray")
+"""What holds the metadata of a Zarr hierarchy, of everything below it or of itself."""
+
 _FROM: Final = (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END)
 
 
 _ERRORS: Final = (BaseError, OSError)
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
     """The error without the dump of the request that obstore puts below it."""
     return " ".join(str(error).partition("\n\nDebug source")[0].split())
 
 
 def is_remote(url: str) -> bool:
     """Whether a source is named by a URL rather than by a path."""
-    return urlsplit(url).scheme in _SCHEMES
+    scheme, separator, _ = url.partition("://")
+    return bool(separator) and scheme.lower() in _SCHEMES
 
 
 @lru_cache(maxsize=64)
@@ -49,35 +54,71 @@ def split(url: str) -> tuple[ObjectStore, str]:
     Raises
     ------
     SourceError
-        If it is an HTTP URL with a query, which a store cannot carry along.
+        If there is no such store, or `check_url` refuses it.
     """
-    parts = urlsplit(url)
-    path = parts.path.lstrip("/")
-    if parts.scheme in {"http", "https"}:
-        if parts.query:
-            raise SourceError(
-                f"{parts.scheme}://{parts.netloc}{parts.path} is followed by a query, as signed URLs are; files are "
-                "read by ranges below a store, which has none. Use the store's own URL (s3://, gs://, az://)."
-            )
-        path = unquote(path)  # the store quotes it again
-    return store_of(f"{parts.scheme}://{parts.netloc}"), path
+    root, path = _root_and_path(url)
+    try:
+        return store_of(root), path
+    except (BaseError, ValueError) as error:
+        raise SourceError(f"{url} cannot be read: {words(error)}") from error
+
+
+def check_url(url: str) -> None:
+    """Refuse an HTTP URL with a query or a password, which a store cannot carry along.
+
+    Raises
+    ------
+    SourceError
+        With the URL without them, for they are secrets.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in _WEB:
+        return
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        shown = rest.partition("?")[0].rpartition("@")[2]
+        raise SourceError(f"{scheme}://{shown} is no URL: {error}") from None
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    instead = "files are read by ranges below a store, which has none. Use the store's own URL (s3://, gs://, az://)."
+    if "@" in parts.netloc:
+        raise SourceError(f"{shown} was given with a user's name or password; {instead}")
+    if parts.query:
+        raise SourceError(f"{shown} is followed by a query, as signed URLs are; {instead}")
+
+
+def _root_and_path(url: str) -> tuple[str, str]:
+    """Where a store begins, and a path below it. Keys of objects are taken as they are: # and ? may be in them."""
+    check_url(url)
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() in _WEB:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc}", unquote(parts.path.lstrip("/"))  # the store quotes it again
+    bucket, _, key = rest.partition("/")
+    return f"{scheme.lower()}://{bucket}", key.lstrip("/")
 
 
 def store_below(url: str) -> ObjectStore:
     """The store of what lies below a URL, as a Zarr hierarchy does; raises as `split` does."""
     split(url)
-    return store_of(url.rstrip("/"))
+    root, path = _root_and_path(url)
+    return store_of(f"{root}/{quote(path.rstrip('/'))}".rstrip("/"))
 
 
 def remote_fingerprint(url: str) -> str:
-    """The size, and the entity tag or the time of the last change; empty for what is no object."""
+    """The size, and the entity tag or the time of the last change; of a Zarr hierarchy, those of its metadata.
+
+    Empty for what is neither.
+    """
     store, path = split(url)
-    try:
-        return _mark(obstore.head(store, path))
-    except FileNotFoundError:  # what obstore raises in place of its own NotFoundError
-        return ""
-    except _ERRORS as error:
-        raise SourceError(f"{url} cannot be read: {_words(error)}") from error
+    for key in (path, *(f"{path.rstrip('/')}/{name}".lstrip("/") for name in ZARR_FILES)):
+        try:
+            return _mark(obstore.head(store, key))
+        except FileNotFoundError:  # what obstore raises in place of its own NotFoundError
+            continue
+        except _ERRORS as error:
+            raise SourceError(f"{url} cannot be read: {words(error)}") from error
+    return ""
 
 
 def _mark(meta: "ObjectMeta") -> str:
@@ -92,7 +133,7 @@ def remote_magic(url: str) -> bytes:
     except FileNotFoundError:
         return b""
     except _ERRORS as error:
-        raise SourceError(f"{url} cannot be read: {_words(error)}") from error
+        raise SourceError(f"{url} cannot be read: {words(error)}") from error
 
 
 def remote_has(url: str, names: Sequence[str]) -> bool:
@@ -104,44 +145,91 @@ def remote_has(url: str, names: Sequence[str]) -> bool:
         except FileNotFoundError:
             continue
         except _ERRORS as error:
-            raise SourceError(f"{url} cannot be read: {_words(error)}") from error
+            raise SourceError(f"{url} cannot be read: {words(error)}") from error
         return True
     return False
 
 
-def fetch(url: str, file: IO[bytes]) -> None:
+def fetch(url: str, file: IO[bytes], mark: str = "") -> None:
     """Copy one object into a file, whole.
+
+    Parameters
+    ----------
+    url, file
+        From where, and to where.
+    mark
+        What `remote_fingerprint` said of it; nothing is compared if it is empty.
 
     Raises
     ------
     SourceError
-        If it cannot be read to its end.
+        If it cannot be read to its end, or is another one by now.
     """
     store, path = split(url)
     try:
-        file.writelines(obstore.get(store, path).stream(min_chunk_size=_PAGE))
+        got = obstore.get(store, path)
+        if mark and _mark(got.meta) != mark:
+            raise SourceError(f"{url} changed after it was first looked at; plan again")
+        file.writelines(got.stream(min_chunk_size=_PAGE))
     except _ERRORS as error:
-        raise SourceError(f"{url} cannot be read: {_words(error)}") from error
+        raise SourceError(f"{url} cannot be read: {words(error)}") from error
     file.flush()
+
+
+class Pages:
+    """Pages of remote files that are kept, at most 64 MiB of them; those not used for longest go first."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str, int], bytes] = OrderedDict()
+
+    @property
+    def nbytes(self) -> int:
+        """How much is kept."""
+        return sum(map(len, self._kept.values()))
+
+    def get(self, key: tuple[str, str, int], read: Callable[[], bytes]) -> bytes:
+        """The page of a URL, a fingerprint and a number, read if it is not kept."""
+        if key not in self._kept:
+            while len(self._kept) >= _PAGES:
+                self._kept.popitem(last=False)
+            self._kept[key] = read()
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
 
 class RemoteFile(io.RawIOBase):
     """One object as a seekable file; small reads come from pages of a mebibyte that are kept.
 
     HDF5 reads its metadata in many small pieces all over the file, and its chunks each at once.
+
+    Parameters
+    ----------
+    url
+        Where it is.
+    mark
+        What `remote_fingerprint` said of it: anything else that is found there is an error. Empty
+        to take what is there now.
+    pages
+        Where its pages are kept; they are its own if None.
     """
 
-    def __init__(self, url: str) -> None:
-        self._pages: OrderedDict[int, bytes] = OrderedDict()
+    def __init__(self, url: str, mark: str = "", pages: Pages | None = None) -> None:
+        self._pages = Pages() if pages is None else pages
         self._url = url
         self._store, self._path = split(url)
-        try:
-            meta = obstore.head(self._store, self._path)
-        except _ERRORS as error:
-            raise SourceError(f"{url} cannot be read: {_words(error)}") from error
-        self._size = meta["size"]
-        self._seen = _mark(meta)
+        if not mark:
+            try:
+                mark = _mark(obstore.head(self._store, self._path))
+            except _ERRORS as error:
+                raise SourceError(f"{url} cannot be read: {words(error)}") from error
+        self._size = int(mark.partition(":")[0])
+        self._seen = mark
         self._at = 0
+
+    @property
+    def size(self) -> int:
+        """The object's length in bytes."""
+        return self._size
 
     def readable(self) -> bool:
         """Say so."""
@@ -182,19 +270,15 @@ class RemoteFile(io.RawIOBase):
         return length
 
     def _page(self, page: int) -> bytes:
-        if page not in self._pages:
-            if len(self._pages) >= _PAGES:
-                self._pages.popitem(last=False)
-            self._pages[page] = self._range(page * _PAGE, min(self._size, (page + 1) * _PAGE))
-        self._pages.move_to_end(page)
-        return self._pages[page]
+        start, end = page * _PAGE, min(self._size, (page + 1) * _PAGE)
+        return self._pages.get((self._url, self._seen, page), lambda: bytes(self._range(start, end)))
 
-    def _range(self, start: int, end: int) -> bytes:
+    def _range(self, start: int, end: int) -> memoryview:
         try:
             got = obstore.get(self._store, self._path, options={"range": (start, end)})
-            data = bytes(got.bytes())
+            data = memoryview(got.bytes())
         except _ERRORS as error:
-            raise OSError(f"{self._url}: the range {start}:{end} cannot be read: {_words(error)}") from error
+            raise OSError(f"{self._url}: the range {start}:{end} cannot be read: {words(error)}") from error
         # Parts of two versions of a file can make a third one that opens without an error.
         if _mark(got.meta) != self._seen or len(data) != end - start:
             raise OSError(f"{self._url} changed while it was read; plan again")
@@ -203,8 +287,3 @@ class RemoteFile(io.RawIOBase):
     def _require_open(self) -> None:
         if self.closed:
             raise ValueError(f"{self._url} is closed")
-
-    def close(self) -> None:
-        """Let go of what was read."""
-        self._pages.clear()
-        super().close()

@@ -8,14 +8,12 @@ compared without carrying them around.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
 import xarray as xr
 
-from frazil_functions.classic import check_length
 from frazil_functions.encoding import (
     STRING,
     Attributes,
@@ -24,8 +22,15 @@ from frazil_functions.encoding import (
     native_attributes,
 )
 from frazil_functions.errors import ReceiptError, SourceError
-from frazil_functions.remote import is_remote
-from frazil_functions.sources import HalfPrecisionError, RaggedError, fingerprint, guess_engine, open_raw, read_raw
+from frazil_functions.sources import (
+    HalfPrecisionError,
+    RaggedError,
+    check_unchanged,
+    fingerprint,
+    guess_engine,
+    open_raw,
+    read_raw,
+)
 
 UNSUPPORTED: Final = "unsupported "
 """What stands before the name of a type that Zarr does not have."""
@@ -171,10 +176,8 @@ def _scan_file(url: str, task: ScanTask, labels: dict[str, Labels]) -> FileMetad
 
 def _scan_with(engine: str, url: str, task: ScanTask, labels: dict[str, Labels]) -> FileMetadata:
     mark = fingerprint(url)
-    if engine in {"netcdf4", "scipy"} and not is_remote(url):
-        check_length(Path(url))
-    with open_raw(url, engine) as dataset:
-        return FileMetadata(
+    with open_raw(url, engine, mark) as dataset:
+        found = FileMetadata(
             url=url,
             engine=engine,
             fingerprint=mark,
@@ -182,6 +185,8 @@ def _scan_with(engine: str, url: str, task: ScanTask, labels: dict[str, Labels])
             attributes=json_attributes(dataset.attrs),
             variables=dict(_variables(dataset, url, task, labels)),
         )
+    check_unchanged(url, mark)
+    return found
 
 
 def _variables(

@@ -5,10 +5,12 @@ put together from as many files as it takes.
 """
 
 import logging
+import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import TracebackType
@@ -19,6 +21,7 @@ import numpy as np
 import xarray as xr
 import zarr.storage
 
+from frazil_functions.classic import check_length
 from frazil_functions.encoding import (
     STRING,
     Attributes,
@@ -32,6 +35,8 @@ from frazil_functions.encoding import (
 from frazil_functions.errors import FrazilError, SourceError, nearest
 from frazil_functions.regions import Region
 from frazil_functions.remote import (
+    ZARR_FILES,
+    Pages,
     RemoteFile,
     fetch,
     is_remote,
@@ -47,6 +52,15 @@ logger = logging.getLogger(__name__)
 _OPEN_FILES: Final = 16
 """How many files stay open at once; a task visits them in the order of their labels."""
 
+_FETCHED_FILES: Final = 2
+"""How many of them may lie on the local disk whole; a function may have half a gigabyte of it."""
+
+_CHUNK_CACHES: Final = 64 << 20
+"""Bytes of chunks that the netCDF library may keep for what was read; one variable may exceed it."""
+
+_CHUNK_CACHE: Final = 16 << 20
+"""Bytes of chunks that it keeps for one variable, unless a single chunk is larger."""
+
 _MAGIC: Final = {
     b"\x89HDF\r\n\x1a\n": "netcdf4",
     b"CDF\x01": "netcdf4",
@@ -54,8 +68,11 @@ _MAGIC: Final = {
     b"CDF\x05": "netcdf4",
     b"GRIB": "cfgrib",
 }
-_ZARR_FILES: Final = ("zarr.json", ".zgroup", ".zmetadata")
 _TAKE_FILES: Final = ("h5netcdf", "scipy")
+_TAKE_CLASSIC: Final = ("netcdf4", "scipy")
+_TIED: Final = ("netcdf4", *_TAKE_FILES)
+"""Engines whose every read behind a URL is of the object that was opened."""
+
 _RAW: Final = {
     "mask_and_scale": False,
     "decode_times": False,
@@ -115,8 +132,8 @@ def guess_engine(url: str) -> str:
 
 def _is_zarr(url: str) -> bool:
     if is_remote(url):
-        return remote_has(url, _ZARR_FILES)
-    return any((Path(url) / name).is_file() for name in _ZARR_FILES)
+        return remote_has(url, ZARR_FILES)
+    return any((Path(url) / name).is_file() for name in ZARR_FILES)
 
 
 def _head(path: Path) -> bytes:
@@ -149,11 +166,13 @@ def check_engine(engine: str) -> None:
 def fingerprint(url: str) -> str:
     """What tells whether a file has changed: its size and when it was last modified.
 
-    Empty for what has neither (a Zarr hierarchy).
+    Those of its metadata for a Zarr hierarchy; empty for what has neither.
     """
     if is_remote(url):
         return remote_fingerprint(url)
     path = Path(url)
+    if path.is_dir():
+        path = next((path / name for name in ZARR_FILES if (path / name).is_file()), path)
     try:
         stat = path.stat()
     except OSError as error:
@@ -161,8 +180,33 @@ def fingerprint(url: str) -> str:
     return "" if path.is_dir() else f"{stat.st_size}:{stat.st_mtime_ns}"
 
 
-def open_raw(url: str, engine: str) -> xr.Dataset:
+def check_unchanged(url: str, mark: str) -> None:
+    """Refuse a file that is not the one that `fingerprint` gave the mark of; anything goes if that was empty.
+
+    Raises
+    ------
+    SourceError
+        With both.
+    """
+    now = fingerprint(url) if mark else mark
+    if now != mark:
+        raise SourceError(
+            f"{url} has changed since the plan was made (size and time were {mark}, are {now}); plan again"
+        )
+
+
+def open_raw(url: str, engine: str, mark: str = "", pages: Pages | None = None) -> xr.Dataset:
     """The file as a lazy dataset of what it stores, nothing decoded.
+
+    Parameters
+    ----------
+    url, engine
+        Where it is, and the name of the Xarray engine that opens it.
+    mark
+        What `fingerprint` said of it: an object that is another one when it is read is an error. A
+        local file is not looked at; `check_unchanged` does that after the last read.
+    pages
+        Where pages of remote files are kept.
 
     Raises
     ------
@@ -174,11 +218,11 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
     accepted = xr.backends.list_engines()[engine].open_dataset_parameters or ()
     options: dict[str, Any] = {name: value for name, value in _RAW.items() if name in accepted}
     where: Any = url
-    if engine == "netcdf4" and not is_remote(url):
-        _check_no_halves(Path(url))
     with ExitStack() as held:
         if is_remote(url):
-            where = held.enter_context(_remote(url, engine))
+            where = held.enter_context(_remote(url, engine, mark, pages))
+        elif Path(url).is_file():
+            _check_local(Path(url), url, engine)
         try:
             with warnings.catch_warnings():
                 # Metadata that is not consolidated takes longer to read, and that is all.
@@ -201,8 +245,20 @@ def open_raw(url: str, engine: str) -> xr.Dataset:
     return dataset
 
 
-def _check_no_halves(path: Path) -> None:
-    if not path.is_file() or not h5py.is_hdf5(path):
+def _check_local(path: Path, url: str, engine: str) -> None:
+    """Refuse what the netCDF library would read as zeros, or crash at; `url` is what the user calls it."""
+    if engine in _TAKE_CLASSIC:
+        try:
+            with path.open("rb") as file:
+                check_length(file, path.stat().st_size, url)
+        except OSError as error:
+            raise SourceError(f"{url} cannot be read: {error.strerror or error}") from error
+    if engine == "netcdf4":
+        _check_no_halves(path, url)
+
+
+def _check_no_halves(path: Path, url: str) -> None:
+    if not h5py.is_hdf5(path):
         return
     try:
         with h5py.File(path) as file:
@@ -213,23 +269,27 @@ def _check_no_halves(path: Path) -> None:
         return
     if halves:
         raise HalfPrecisionError(
-            f"{path}: {halves[0]!r} has half-precision numbers, which the netcdf4 engine cannot read; "
+            f"{url}: {halves[0]!r} has half-precision numbers, which the netcdf4 engine cannot read; "
             "use --engine h5netcdf"
         )
 
 
 @contextmanager
-def _remote(url: str, engine: str) -> Iterator[Any]:
+def _remote(url: str, engine: str, mark: str, pages: Pages | None) -> Iterator[Any]:
     """What an engine opens in place of a URL."""
     if engine == "zarr":
         yield zarr.storage.ObjectStore(store_below(url), read_only=True)
     elif engine == "netcdf4":
         # The library reads from a local disk alone, so the file comes here whole until it is closed.
         with NamedTemporaryFile(prefix="frazil-", suffix=".nc") as file:
-            fetch(url, file.file)
+            fetch(url, file.file, mark)
+            _check_local(Path(file.name), url, engine)
             yield file.name
     elif engine in _TAKE_FILES:
-        with RemoteFile(url) as opened:
+        with RemoteFile(url, mark, pages) as opened:
+            if engine in _TAKE_CLASSIC:
+                check_length(opened, opened.size, url)
+                opened.seek(0)
             yield opened
     else:
         yield url
@@ -276,6 +336,29 @@ def _words(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
+@dataclass(slots=True)
+class _Opened:
+    """An open file, and how many bytes of chunks the netCDF library may keep for each variable that was read."""
+
+    file: FileSource
+    dataset: xr.Dataset
+    cached: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def fetched(self) -> bool:
+        return self.file.engine == "netcdf4" and is_remote(self.file.url)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(self.cached.values())
+
+    def close(self, *, check: bool = True) -> None:
+        """Close it, and see that what was read was the file of the plan."""
+        self.dataset.close()
+        if check and not (is_remote(self.file.url) and self.file.engine in _TIED):
+            check_unchanged(self.file.url, self.file.fingerprint)
+
+
 class FileSources:
     """Files that follow each other along one dimension, read as one.
 
@@ -290,7 +373,8 @@ class FileSources:
     def __init__(self, files: Sequence[FileSource], append_dim: str | None) -> None:
         self._files = tuple(files)
         self._append_dim = append_dim
-        self._open: OrderedDict[str, xr.Dataset] = OrderedDict()
+        self._open: OrderedDict[str, _Opened] = OrderedDict()
+        self._pages = Pages()
 
     def __enter__(self) -> Self:
         return self
@@ -298,8 +382,10 @@ class FileSources:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._open:
-            self._open.popitem()[1].close()
+        with ExitStack() as closing:
+            for opened in self._open.values():
+                closing.callback(opened.close, check=error is None)
+            self._open.clear()
 
     def read(self, region: Region, dtype: str, attributes: Attributes) -> Values:
         """The region's values as an array of `dtype` with `attributes` stores them.
@@ -331,7 +417,7 @@ class FileSources:
     def _read_part(
         self, file: FileSource, inside: tuple[slice, ...], region: Region, dtype: str, attributes: Attributes
     ) -> Values:
-        dataset = self._dataset(file)
+        dataset = self._dataset(file, region.array)
         variable = dataset.variables.get(region.array)
         if variable is not None and variable.dims != region.dims:
             raise SourceError(f"{file.url}: {region.array!r} has dimensions {variable.dims}, not {region.dims}")
@@ -345,21 +431,38 @@ class FileSources:
             return recode(region.array, xr.Variable(region.dims, values, own), attributes, dtype)
         return _as_planned(values, dtype, region, file)
 
-    def _dataset(self, file: FileSource) -> xr.Dataset:
-        if file.url in self._open:
-            self._open.move_to_end(file.url)
-            return self._open[file.url]
+    def _dataset(self, file: FileSource, name: str) -> xr.Dataset:
+        """The file, opened; others are closed if they would hold too much beside it."""
+        if file.url not in self._open:
+            self._open[file.url] = self._opened(file)
+        self._open.move_to_end(file.url)
+        opened = self._open[file.url]
+        opened.cached.setdefault(name, _chunk_cache(opened.dataset, file.engine, name))
+        while len(self._open) > 1 and sum(one.nbytes for one in self._open.values()) > _CHUNK_CACHES:
+            self._open.popitem(last=False)[1].close()
+        if opened.nbytes > _CHUNK_CACHES and len(opened.cached) > 1:  # nothing but closing it frees them
+            self._open.pop(file.url).close()
+            return self._dataset(file, name)
+        return opened.dataset
+
+    def _opened(self, file: FileSource) -> _Opened:
+        fetched = [url for url, one in self._open.items() if one.fetched]
+        if file.engine == "netcdf4" and is_remote(file.url) and len(fetched) >= _FETCHED_FILES:
+            self._open.pop(fetched[0]).close()
         if len(self._open) >= _OPEN_FILES:
             self._open.popitem(last=False)[1].close()
-        now = fingerprint(file.url)
-        if file.fingerprint and now != file.fingerprint:
-            raise SourceError(
-                f"{file.url} has changed since the plan was made (size and time were {file.fingerprint}, are {now}); "
-                "plan again"
-            )
+        check_unchanged(file.url, file.fingerprint)
         logger.debug("opening %s", file.url)
-        self._open[file.url] = open_raw(file.url, file.engine)
-        return self._open[file.url]
+        return _Opened(file, open_raw(file.url, file.engine, file.fingerprint, self._pages))
+
+
+def _chunk_cache(dataset: xr.Dataset, engine: str, name: str) -> int:
+    """The most bytes of chunks that the netCDF library keeps of a variable until its file is closed."""
+    variable = dataset.variables.get(name)
+    chunks = variable.encoding.get("chunksizes") if variable is not None and engine == "netcdf4" else None
+    if variable is None or not chunks:
+        return 0
+    return int(min(variable.nbytes, max(_CHUNK_CACHE, math.prod(chunks) * variable.dtype.itemsize)))
 
 
 def _replace(slices: tuple[slice, ...], axis: int, part: slice) -> tuple[slice, ...]:

@@ -3,17 +3,21 @@ from pathlib import Path
 from typing import Any
 
 import h5netcdf.legacyapi
+import h5py
 import numpy as np
+import obstore
 import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.functions.conftest import Site
 
+from frazil_functions.classic import check_length
 from frazil_functions.errors import SourceError
 from frazil_functions.regions import Region
-from frazil_functions.remote import RemoteFile, is_remote, remote_fingerprint, split
-from frazil_functions.sources import FileSources, guess_engine, open_raw, read_raw
+from frazil_functions.remote import Pages, RemoteFile, fetch, is_remote, remote_fingerprint, split, store_below
+from frazil_functions.scanning import ScanTask, scan_task
+from frazil_functions.sources import FileSources, HalfPrecisionError, guess_engine, open_raw, read_raw
 from frazil_functions.tasks import FileSource
 
 BYTES = np.random.default_rng(1).bytes((5 << 20) + 123)
@@ -50,13 +54,15 @@ def test_small_reads_close_to_each_other_ask_once(site: Site) -> None:
     assert [request.split()[0] for request in site.requests] == ["HEAD", "GET"]
 
 
-def test_pages_that_are_kept_do_not_grow_with_the_file(site: Site) -> None:
-    site.files["data.bin"] = bytes(40 << 20)
-    with RemoteFile(f"{site.url}/data.bin") as file:
+def test_pages_that_are_kept_do_not_grow_with_the_files(site: Site) -> None:
+    site.files["data.bin"] = site.files["more.bin"] = bytes(40 << 20)
+    pages = Pages()
+    with RemoteFile(f"{site.url}/data.bin", pages=pages) as one, RemoteFile(f"{site.url}/more.bin", pages=pages) as two:
         for page in range(40):
-            file.seek(page << 20)
-            file.read(1)
-        assert sum(map(len, file._pages.values())) <= 32 << 20  # noqa: SLF001 - what is held shows nowhere else
+            for file in (one, two):
+                file.seek(page << 20)
+                file.read(1)
+        assert pages.nbytes == 64 << 20
 
 
 @pytest.mark.parametrize(("offset", "whence"), [(-1, io.SEEK_SET), (0, 7), (0, -1)])
@@ -124,6 +130,21 @@ def test_a_signed_url_is_refused_without_showing_its_signature() -> None:
     with pytest.raises(SourceError, match="query") as caught:
         split("https://host/a.nc?X-Amz-Signature=SECRET")
     assert "SECRET" not in str(caught.value)
+
+
+def test_a_password_in_a_url_is_refused_without_showing_it() -> None:
+    with pytest.raises(SourceError, match=r"https://host/a\.nc was given with a user's name") as caught:
+        split("https://me:SECRET@host/a.nc")
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["dir/x#1.nc", "dir/x?2.nc", "dir/a[1].nc", "dir/p%20q.nc"])
+def test_keys_of_objects_are_taken_as_they_are(bucket: Any, key: str) -> None:
+    bucket.put_object(Key=key, Body=b"12345")
+    assert split(f"s3://{bucket.name}/{key}")[1] == key
+    assert remote_fingerprint(f"s3://{bucket.name}/{key}").startswith("5:")
+    bucket.put_object(Key=f"{key}/zarr.json", Body=b"{}")
+    assert obstore.head(store_below(f"s3://{bucket.name}/{key}"), "zarr.json")["size"] == 2
 
 
 def test_a_quoted_path_is_asked_for_as_it_is_written(site: Site) -> None:
@@ -195,7 +216,7 @@ def test_a_classic_file_is_held_here_only_until_it_is_closed(
     opened.close()
     assert not list(kept.iterdir())
     site.files["a.nc"] = b"CDF\x01"
-    with pytest.raises(SourceError, match="cannot be opened"):
+    with pytest.raises(SourceError, match="truncated or damaged"):
         open_raw(url, "netcdf4")
     assert not list(kept.iterdir())
 
@@ -229,3 +250,75 @@ def test_nothing_behind_a_url_is_said_to_be_nothing(place: Any) -> None:
     with pytest.raises(SourceError, match="does not exist"):
         guess_engine(f"{base}/nothing.zarr")
     assert remote_fingerprint(f"{base}/nothing.zarr") == ""
+
+
+@pytest.mark.parametrize("cut", [1, 100, 1000])
+def test_a_truncated_classic_file_behind_a_url_is_refused_before_its_zeros_are_read(
+    place: Any, tmp_path: Path, cut: int
+) -> None:
+    xr.Dataset({"v": ("x", np.arange(1000.0))}).to_netcdf(tmp_path / "a.nc", format="NETCDF3_CLASSIC", engine="netcdf4")
+    (tmp_path / "a.nc").write_bytes((tmp_path / "a.nc").read_bytes()[:-cut])
+    url = put(place, "a.nc", tmp_path / "a.nc")
+    with pytest.raises(SourceError, match=rf"{url} is truncated"):
+        open_raw(url, "netcdf4")
+    (found,) = scan_task(ScanTask((url,), None, None, digests=True)).files
+    assert "is truncated" in (found.error or "")
+    with RemoteFile(url) as file, pytest.raises(SourceError, match=rf"{url} is truncated"):
+        check_length(file, file.size, url)
+
+
+def test_half_precision_behind_a_url_is_refused_with_the_engine_that_would_crash(site: Site, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        file["v"] = np.arange(3, dtype="f2")
+    url = put(site, "a.nc", tmp_path / "a.nc")
+    with pytest.raises(HalfPrecisionError, match=rf"{url}: 'v'"):
+        open_raw(url, "netcdf4")
+
+
+def test_an_object_replaced_after_it_was_first_looked_at_is_not_read(place: Any, tmp_path: Path) -> None:
+    dataset().to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    url = put(place, "a.nc", tmp_path / "a.nc")
+    mark = remote_fingerprint(url)
+    (dataset() + 1).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    put(place, "a.nc", tmp_path / "a.nc")
+    with RemoteFile(url, mark) as file, pytest.raises(OSError, match="changed"):
+        file.read(10)
+    with pytest.raises(SourceError, match="changed"):
+        fetch(url, io.BytesIO(), mark)
+    for engine in ("h5netcdf", "netcdf4"):
+        with pytest.raises(SourceError, match=r"a\.nc"):
+            open_raw(url, engine, mark)
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+def test_a_file_of_a_plan_is_opened_with_one_head(site: Site, tmp_path: Path, engine: str) -> None:
+    dataset().to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    url = put(site, "a.nc", tmp_path / "a.nc")
+    source = FileSource(url, engine, 0, 4, remote_fingerprint(url))
+    site.requests.clear()
+    with FileSources([source], "time") as sources:
+        sources.read(Region("tas", (("time", 0, 4), ("x", 0, 6))), "<f8", {})
+    assert [request.split()[0] for request in site.requests] == ["HEAD", "GET"]
+
+
+def test_at_most_two_classic_files_are_held_here_at_once(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset().to_netcdf(tmp_path / "a.nc", format="NETCDF3_CLASSIC", engine="netcdf4")
+    files = [FileSource(put(site, f"{at}.nc", tmp_path / "a.nc"), "netcdf4", 4 * at, 4 * at + 4) for at in range(5)]
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(kept))
+    most = []
+    site.before = lambda _: most.append(len(list(kept.iterdir())))
+    with FileSources(files, "time") as sources:
+        sources.read(Region("tas", (("time", 0, 20), ("x", 0, 6))), "<f8", {})
+    assert max(most) == 2
+    assert not list(kept.iterdir())
+
+
+def test_a_zarr_hierarchy_behind_a_url_has_the_fingerprint_of_its_metadata(place: Any, tmp_path: Path) -> None:
+    for content in ("{}", '{"a": 1}'):
+        (tmp_path / "zarr.json").write_text(content)
+        url = put(place, "a.zarr/zarr.json", tmp_path / "zarr.json").removesuffix("/zarr.json")
+        assert remote_fingerprint(url).startswith(f"{len(content)}:")

@@ -1,3 +1,5 @@
+import dataclasses
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -268,3 +270,68 @@ def test_a_fingerprint_changes_with_the_content_and_stays_without(tmp_path: Path
     write(path, values[:, 1])
     assert fingerprint(str(path)) != before
     assert fingerprint(str(tmp_path)) == ""
+
+
+def test_a_classic_file_that_was_cut_off_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.nc", np.ones((50, 8)), "NETCDF3_CLASSIC")
+    path.write_bytes(path.read_bytes()[:-8])
+    source = file_source(path, 0, 50)
+    with FileSources([source], "time") as sources, pytest.raises(SourceError, match=r"a\.nc is truncated"):
+        sources.read(region((0, 50)), "<f8", {})
+
+
+@pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf"])
+def test_a_file_replaced_after_it_was_opened_is_refused_at_the_end(
+    three: list[FileSource], values: Array, tmp_path: Path, engine: str
+) -> None:
+    files = [dataclasses.replace(file, engine=engine) for file in three]
+    sources = FileSources(files, "time")
+    sources.read(region((0, 12)), "<f4", {})
+    write(tmp_path / "new.nc", values[:4, 1]).replace(three[1].url)
+    with pytest.raises(SourceError, match=r"4\.nc has changed since the plan was made"):
+        sources.__exit__(None, None, None)
+    assert not [entry for entry in Path("/proc/self/fd").iterdir() if str(tmp_path) in _target(entry)]
+
+
+def test_an_error_is_not_hidden_by_a_file_that_changed(three: list[FileSource], values: Array, tmp_path: Path) -> None:
+    sources = FileSources(three, "time")
+    sources.read(region((0, 4)), "<f4", {})
+    write(tmp_path / "new.nc", values[:4, 1]).replace(three[0].url)
+    sources.__exit__(KeyError, KeyError(), None)
+
+
+def test_chunks_that_the_library_keeps_do_not_grow_with_files_and_variables(tmp_path: Path) -> None:
+    files = []
+    for at in range(8):
+        with netCDF4.Dataset(tmp_path / f"{at}.nc", "w") as file:
+            for dim, length in (("time", 12), ("x", 1 << 18)):
+                file.createDimension(dim, length)
+            for name in "abc":
+                file.createVariable(name, "f8", ("time", "x"), chunksizes=(1, 1 << 18))[:] = at
+        files.append(file_source(tmp_path / f"{at}.nc", 12 * at, 12 * at + 12))
+    most = 0
+    before = _resident()
+    with FileSources(files, "time") as sources:
+        for name in "abc":
+            for at in range(96):
+                sources.read(region((at, at + 1), (0, 1 << 18), name), "<f8", {})
+                most = max(most, _resident())
+    assert most - before < 160 << 20
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_zarr_hierarchy_has_the_fingerprint_of_its_metadata(tmp_path: Path, zarr_format: Any) -> None:
+    url = str(tmp_path / "a.zarr")
+    for length in (2, 3):
+        dataset = xr.Dataset({"v": ("time", np.arange(length))}, attrs={"length": "x" * length})
+        dataset.to_zarr(url, zarr_format=zarr_format, consolidated=zarr_format == 2, mode="w")
+        source = file_source(url, 0, length, engine="zarr", fingerprint=fingerprint(url))
+        assert source.fingerprint
+        if length == 2:
+            first = source
+    with FileSources([first], "time") as sources, pytest.raises(SourceError, match="has changed"):
+        sources.read(Region("v", (("time", 0, 2),)), "<i8", {})

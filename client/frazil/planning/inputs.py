@@ -5,13 +5,12 @@ import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
 
 from frazil_functions.errors import SourceError
-from frazil_functions.remote import is_remote, split
+from frazil_functions.remote import check_url, is_remote, remote_fingerprint, split, words
 
 _WILD: Final = "*?["
 _LISTS: Final = (".txt", ".list")
@@ -70,21 +69,25 @@ def _expand_list(path: Path) -> Sequence[str]:
 
 
 def _expand_url(url: str) -> Sequence[str]:
-    parts = urlsplit(url)
+    check_url(url)  # before anything else: no error may show what is secret in it
     if not any(sign in url for sign in _WILD):
         return [url]
-    if parts.scheme in {"http", "https"}:
+    if url.lower().startswith(("http://", "https://")):
         raise SourceError(f"{url}: a web server does not list its files; name each, or give a text file of them")
     store, pattern = split(url)
-    fixed = pattern[: min(at for sign in _WILD if (at := pattern.find(sign)) >= 0)].rpartition("/")[0]
+    wild = [at for sign in _WILD if (at := pattern.find(sign)) >= 0]
+    if not wild or remote_fingerprint(url):  # keys may contain the signs of a glob
+        return [url]
+    fixed = pattern[: min(wild)].rpartition("/")[0]
     try:
         paths = [meta["path"] for page in obstore.list(store, fixed or None) for meta in page]
     except (BaseError, OSError) as error:
-        raise SourceError(f"{url} cannot be listed: {error}") from error
+        raise SourceError(f"{url} cannot be listed: {words(error)}") from error
     found = sorted({match for path in paths if (match := _matching(path, pattern))})
     if not found:
         raise SourceError(f"no objects match {url}")
-    return [f"{parts.scheme}://{parts.netloc}/{path}" for path in found]
+    root = url.removesuffix(pattern).rstrip("/")
+    return [f"{root}/{path}" for path in found]
 
 
 def _matching(path: str, pattern: str) -> str | None:

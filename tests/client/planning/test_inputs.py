@@ -1,12 +1,15 @@
 """Names of files, however they are given."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
 
 import frazil
 from frazil.planning.inputs import expand
+from frazil_functions.remote import split
 
 
 @pytest.fixture
@@ -88,3 +91,56 @@ def test_globs_of_objects_are_listed(bucket: Any) -> None:
     assert expand("s3://raw/z/*.zarr") == ("s3://raw/z/1.zarr",)
     with pytest.raises(frazil.SourceError, match="no objects match s3://raw/none"):
         expand("s3://raw/none/*.nc")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://host/a.nc?X-Amz-Signature=SECRET", "https://host/a.nc"),
+        ("HTTPS://host/*.nc?X-Amz-Signature=SECRET", "https://host/*.nc"),
+        ("https://me:SECRET@host/a.nc", "https://host/a.nc"),
+        ("http://me:SECRET@host/[a].nc?b=SECRET", "http://host/[a].nc"),
+        ("http://me:SECRET@[bad/a.nc?SECRET", "http://[bad/a.nc"),
+    ],
+)
+def test_what_is_secret_in_a_url_is_refused_and_not_shown(url: str, shown: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(url)
+    for given in (url, tmp_path / "list.txt"):
+        with pytest.raises(frazil.SourceError, match=re.escape(shown)) as caught:
+            expand(given)
+        assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["in/a#1.nc", "in/a?1.nc", "in/a[1].nc", "in/a*.nc", "in/p%20q.nc"])
+def test_a_key_with_the_signs_of_a_glob_is_that_object(bucket: Any, key: str) -> None:
+    for one in (key, "in/a1.nc", "in/ax1.nc", "in/a"):
+        bucket.put_object(Key=one, Body=one.encode())
+    assert expand(f"s3://raw/{key}") == (f"s3://raw/{key}",)
+    store, path = split(f"s3://raw/{key}")
+    assert bytes(obstore.get(store, path).bytes()) == key.encode()
+
+
+def test_objects_whose_keys_have_odd_signs_are_found_by_a_glob(bucket: Any) -> None:
+    for key in ("in/a#1.nc", "in/a?1.nc", "in/b.nc"):
+        bucket.put_object(Key=key, Body=b"x")
+    assert expand("s3://raw/in/a?1.nc") == ("s3://raw/in/a?1.nc",)
+    assert expand("s3://raw/in/a*.nc") == ("s3://raw/in/a#1.nc", "s3://raw/in/a?1.nc")
+
+
+@pytest.mark.parametrize(("url", "says"), [("s3://gone/*.nc", "cannot be listed"), ("s3:///*.nc", "cannot be read")])
+def test_a_bucket_that_cannot_be_listed_is_an_error_with_its_url(bucket: Any, url: str, says: str) -> None:
+    assert bucket.name == "raw"
+    with pytest.raises(frazil.SourceError, match=rf"{re.escape(url)} {says}") as caught:
+        expand(url)
+    assert "Debug source" not in str(caught.value)
+
+
+def test_a_path_that_cannot_be_listed_is_an_error_with_its_url(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bucket.name == "raw"
+
+    def refuse(*_: object) -> None:
+        raise FileNotFoundError("no such bucket")
+
+    monkeypatch.setattr(obstore, "list", refuse)
+    with pytest.raises(frazil.SourceError, match=r"s3://raw/in/\*\.nc cannot be listed: no such bucket"):
+        expand("s3://raw/in/*.nc")
