@@ -45,7 +45,7 @@ def _expand_one(source: str, below: Path) -> Sequence[str]:
     if is_remote(source):
         return _expand_url(source)
     path = str(below / Path(source).expanduser())
-    if path.endswith(_LISTS):
+    if path.endswith(_LISTS) and not any(sign in source for sign in _WILD):
         return _expand_list(Path(path))
     if any(sign in source for sign in _WILD) and not Path(path).exists():
         found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
@@ -65,6 +65,9 @@ def _expand_list(path: Path) -> Sequence[str]:
     named = [line for line in lines if line and not line.startswith("#")]
     if not named:
         raise SourceError(f"{path} lists no files")
+    nested = next((line for line in named if line.endswith(_LISTS)), None)
+    if nested is not None:
+        raise SourceError(f"{path} names the list {nested}; a list names files alone, so name each list yourself")
     return [file for line in named for file in _expand_one(line, path.absolute().parent)]
 
 

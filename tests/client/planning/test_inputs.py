@@ -144,3 +144,9 @@ def test_a_path_that_cannot_be_listed_is_an_error_with_its_url(bucket: Any, monk
     monkeypatch.setattr(obstore, "list", refuse)
     with pytest.raises(frazil.SourceError, match=r"s3://raw/in/\*\.nc cannot be listed: no such bucket"):
         expand("s3://raw/in/*.nc")
+
+
+def test_a_list_that_names_a_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "self.txt").write_text("self.txt\n")
+    with pytest.raises(SourceError, match=r"names the list self\.txt"):
+        expand(tmp_path / "self.txt")
