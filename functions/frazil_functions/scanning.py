@@ -22,7 +22,7 @@ from frazil_functions.encoding import (
     native_attributes,
 )
 from frazil_functions.errors import ReceiptError, SourceError
-from frazil_functions.sources import (
+from frazil_functions.opening import (
     HalfPrecisionError,
     RaggedError,
     check_unchanged,

@@ -25,7 +25,7 @@ class FileSource:
     start, stop
         Where its values lie along the append dimension of the target; 0, 0 without one.
     fingerprint
-        What `frazil_functions.sources.fingerprint` said when the plan was made; a file that has
+        What `frazil_functions.opening.fingerprint` said when the plan was made; a file that has
         changed since is refused.
     recode
         Variables that the file stores in another way than the target does.

@@ -14,8 +14,9 @@ from tests.functions.conftest import file_source
 
 from frazil_functions.encoding import STRING, native
 from frazil_functions.errors import SourceError
+from frazil_functions.opening import check_engine, engines, fingerprint, guess_engine, open_raw, read_raw
 from frazil_functions.regions import Region
-from frazil_functions.sources import FileSources, check_engine, engines, fingerprint, guess_engine, open_raw, read_raw
+from frazil_functions.sources import FileSources
 from frazil_functions.tasks import FileSource
 
 type Array = np.ndarray[Any, Any]

@@ -16,8 +16,8 @@ import zarr.errors
 from frazil.template.build import ArrayTemplate, DatasetTemplate
 from frazil_functions.encoding import STRING, Values, fill_of, stored_attributes
 from frazil_functions.errors import ExistingGroupError, InvalidInputError, SourceError
+from frazil_functions.opening import open_raw, read_raw
 from frazil_functions.scanning import Labels
-from frazil_functions.sources import open_raw, read_raw
 from frazil_functions.tasks import FileSource
 
 

@@ -148,5 +148,5 @@ def test_a_path_that_cannot_be_listed_is_an_error_with_its_url(bucket: Any, monk
 
 def test_a_list_that_names_a_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "self.txt").write_text("self.txt\n")
-    with pytest.raises(SourceError, match=r"names the list self\.txt"):
+    with pytest.raises(frazil.SourceError, match=r"names the list self\.txt"):
         expand(tmp_path / "self.txt")
