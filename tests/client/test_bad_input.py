@@ -413,8 +413,9 @@ def test_the_same_refusals_hold_against_an_existing_repository(tmp_path: Path, t
     assert repo.list_branches() == {"main"}
 
 
-def test_a_file_that_holds_groups_alone_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_holds_groups_or_attributes_alone_is_refused(tmp_path: Path) -> None:
     with netCDF4.Dataset(tmp_path / "groups.nc", "w") as file:
+        file.title = "nothing"
         file.createGroup("below").createDimension("x", 2)
     with pytest.raises(frazil.InvalidInputError, match=r"groups\.nc has no variables; groups below the root"):
         frazil.plan(tmp_path / "groups.nc", tmp_path / "r", executor=frazil.SerialExecutor())

@@ -226,11 +226,6 @@ def test_a_file_of_scalars_is_a_dataset_too(write: Any, convert: Any) -> None:
     xr.testing.assert_identical(convert(write([dataset])), dataset)
 
 
-def test_files_without_variables_hold_attributes(write: Any, convert: Any) -> None:
-    dataset = xr.Dataset(attrs={"title": "nothing"})
-    xr.testing.assert_identical(convert(write([dataset])), dataset)
-
-
 def packed(series: Any, start: int, scale: Any, offset: Any, fill: int = -999) -> xr.Dataset:
     dataset = xr.decode_cf(series(6, start=start))
     dataset.tas[1, 1] = np.nan

@@ -14,6 +14,10 @@ REGION_BYTES: Final = 32 << 20
 """How many bytes of values a region holds unless a write unit is larger: enough that opening and
 seeking does not count, little enough that reading ahead stays cheap in memory."""
 
+REGION_UNITS: Final = 1024
+"""How many write units a region holds at most: Zarr starts on all of them at once, and what it has started on is slow to
+call off."""
+
 TASK_BYTES: Final = 64 << 20
 """Fewer bytes than this are not worth another function: starting one costs a second or two."""
 
@@ -68,7 +72,7 @@ def _cut_array(array: ArrayTemplate, region_bytes: int) -> Iterator[Region]:
     unit_bytes = itemsize_of(array.dtype)
     for unit, length in zip(array.grid.unit, array.shape, strict=True):
         unit_bytes *= min(unit, length)
-    return array.grid.cut(max(1, region_bytes // max(1, unit_bytes)))
+    return array.grid.cut(max(1, min(REGION_UNITS, region_bytes // max(1, unit_bytes))))
 
 
 def _start(region: Region, append_dim: str | None) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from frazil.planning.cut import MEMORY_REGIONS, cut, group, nbytes
+from frazil.planning.cut import MEMORY_REGIONS, REGION_UNITS, cut, group, nbytes
 from frazil.template.build import ArrayTemplate, DatasetTemplate
 from frazil_functions.grids import prove
 
@@ -163,3 +163,11 @@ def test_strings_count_as_sixteen_bytes() -> None:
     array = ArrayTemplate("s", ("time",), (4,), "string", (4,), None, {}, "data")
     made = DatasetTemplate({"time": 4}, "time", {}, {"s": array}, {})
     assert nbytes(made, cut(made, 1)[0]) == array.nbytes == 64
+
+
+def test_a_region_of_tiny_chunks_holds_no_more_than_can_be_called_off() -> None:
+    tiny = ArrayTemplate("a", ("x",), (10_000,), "<f4", (1,), None, {}, "data")
+    template = DatasetTemplate({"x": 10_000}, "x", {}, {"a": tiny}, {})
+    counts = [tiny.grid.count(region) for region in cut(template, 1 << 30)]
+    assert sum(counts) == 10_000
+    assert max(counts) <= REGION_UNITS
