@@ -12,6 +12,7 @@ import platform
 import resource
 import socket
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Coroutine, Iterable
@@ -143,7 +144,8 @@ def write_task(task: WriteTask, source: Source | None = None) -> list[Receipt]:
     fork = load_fork(task.fork)
     clock = _Clock()
     with FileSources(task.sources, task.append_dim) as sources:
-        written = _run(_write(task, fork, source or sources, clock))
+        stopping = threading.Event()
+        written = _run(_write(task, fork, source or sources, clock, stopping), stopping)
     receipt = Receipt(
         run_id=task.run_id,
         plan_hash=task.plan_hash,
@@ -162,8 +164,11 @@ def write_task(task: WriteTask, source: Source | None = None) -> list[Receipt]:
     return [receipt]
 
 
-def _run[R](work: Coroutine[Any, Any, R]) -> R:
-    """Run in an event loop of its own; the caller's thread may have one already, as notebooks do."""
+def _run[R](work: Coroutine[Any, Any, R], stopping: threading.Event) -> R:
+    """Run in an event loop of its own; the caller's thread may have one already, as notebooks do.
+
+    An interrupt sets `stopping`, which the work looks at before every region, and cancels what it waits for.
+    """
     running: SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = SimpleQueue()
 
     async def main() -> R:
@@ -181,6 +186,7 @@ def _run[R](work: Coroutine[Any, Any, R]) -> R:
             raise group.exceptions[0] from None
         except BaseException:
             # An interrupt ends this wait and not the loop, and leaving the pool waits for the loop.
+            stopping.set()
             if done.cancel():
                 work.close()
             elif not done.done():
@@ -237,7 +243,9 @@ def _check_values(region: Region, values: Values, target: _Target) -> None:
         )
 
 
-async def _write(task: WriteTask, fork: icechunk.ForkSession, sources: Source, clock: _Clock) -> list[RegionReceipt]:
+async def _write(
+    task: WriteTask, fork: icechunk.ForkSession, sources: Source, clock: _Clock, stopping: threading.Event
+) -> list[RegionReceipt]:
     arrays = open_targets(fork, task.group, (region.array for region in task.regions), "r+")
     targets: dict[str, _Target] = {}
     for region in task.regions:
@@ -272,6 +280,8 @@ async def _write(task: WriteTask, fork: icechunk.ForkSession, sources: Source, c
     with ThreadPoolExecutor(1, "frazil-read") as reader:
         async with asyncio.TaskGroup() as writes:
             for number, region in enumerate(task.regions):
+                if stopping.is_set():
+                    raise asyncio.CancelledError
                 target = targets[region.array]
                 nbytes = region.size * target.array.dtype.itemsize
                 await budget.take(nbytes)

@@ -15,8 +15,8 @@ REGION_BYTES: Final = 32 << 20
 seeking does not count, little enough that reading ahead stays cheap in memory."""
 
 REGION_UNITS: Final = 1024
-"""How many write units a region holds at most: Zarr starts on all of them at once, and what it has started on is slow to
-call off."""
+"""How many write units a region holds at most: Zarr starts on all of them at once, and what it has started on is slow
+to call off."""
 
 TASK_BYTES: Final = 64 << 20
 """Fewer bytes than this are not worth another function: starting one costs a second or two."""
