@@ -27,7 +27,7 @@ def test_functions_import_nothing_of_the_client() -> None:
     program = (
         "import sys; import frazil_functions.handler; "
         "print(*sorted({m.partition('.')[0] for m in sys.modules} "
-        "& {'frazil', 'lithops', 'cyclopts', 'rich', 'boto3', 'filelock', 'dask'}))"
+        "& {'frazil', 'lithops', 'cyclopts', 'rich', 'boto3', 'dask'}))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -6,9 +6,7 @@ from frazil.execution.executor import Executor, Outcome
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.serial import SerialExecutor
 from frazil.job import convert, plan, run
-from frazil.planning.plan import Plan
 from frazil.report import Progress, Result
-from frazil.repositories import open_repository
 from frazil_functions.errors import (
     BackendError,
     ConflictError,
@@ -23,6 +21,8 @@ from frazil_functions.errors import (
     UnalignedRegionError,
     VerificationError,
 )
+from frazil_functions.plan import Plan
+from frazil_functions.repositories import open_repository
 
 __version__ = version("frazil")
 

@@ -16,7 +16,6 @@ import xarray as xr
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from frazil import __version__
-from frazil.commit.verify import Verify
 from frazil.execution.executor import Executor
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.serial import SerialExecutor
@@ -25,9 +24,11 @@ from frazil.job import plan as plan_job
 from frazil.planning.compare import Accept
 from frazil.planning.labels import Gaps
 from frazil.progress_bar import progress_bar
-from frazil.report import Listener, Result, size
-from frazil.repositories import open_repository
+from frazil.report import Listener, Result
 from frazil_functions.errors import BackendError, FrazilError, InvalidInputError
+from frazil_functions.repositories import open_repository
+from frazil_functions.runs.verify import Verify
+from frazil_functions.text import size
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,6 @@ from pathlib import Path, PurePosixPath
 
 import icechunk
 
-from frazil.commit.gather import Expected, Gathering, check_merged
-from frazil.commit.publish import PREFIX, PrivateBranch, tip_of
-from frazil.commit.verify import VERIFY, Verify, read_back
 from frazil.execution.executor import Executor
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.results import results
@@ -21,15 +18,19 @@ from frazil.planning.compare import Accept
 from frazil.planning.inputs import expand
 from frazil.planning.labels import Gaps
 from frazil.planning.make import Options, make_plan
-from frazil.planning.plan import Plan, PlanTarget
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import Listener, Progress, Result, Spent, silent
-from frazil.repositories import Location, check_target, locate, location_of, open_repository, run_directory
-from frazil.template.store import check_absent, write_template
 from frazil_functions import handler
 from frazil_functions.errors import BackendError, ConflictError, IncompleteRunError, InvalidInputError
 from frazil_functions.forks import check_no_secret, dump_fork, node_id, read_fork, require_layout
+from frazil_functions.plan import Plan, PlanTarget
+from frazil_functions.repositories import Location, check_target, locate, location_of, open_repository, run_directory
+from frazil_functions.runs.gather import Expected, Gathering, check_merged
+from frazil_functions.runs.publish import PREFIX, PrivateBranch, tip_of
+from frazil_functions.runs.template import check_absent, write_template
+from frazil_functions.runs.verify import Reading, Verify, read_back
 from frazil_functions.tasks import WriteTask, load_receipts
+from frazil_functions.writing.verifying import RegionCheck, VerifyTask, load_checks
 
 logger = logging.getLogger(__name__)
 
@@ -162,8 +163,7 @@ def run(
         If the storage or the backend is at fault.
     """
     began = time.perf_counter()
-    if verify not in VERIFY:
-        raise InvalidInputError(f"verify is {verify!r}; choose from {', '.join(VERIFY)}")
+    Reading(verify)  # refused before anything is done
     plan.prove()
     repository, private = _open_target(plan, repo)
     with _using(executor) as calls:
@@ -179,7 +179,8 @@ def run(
             listener(Progress("verify", plan.region_count, plan.region_count, plan.nbytes, plan.nbytes))
             committed = dump_fork(repository.writable_session(private.name).fork())
             written = list(gathering.written.values())
-            verified = read_back(calls, committed, plan.target.group, written, verify, expected.run_id)
+            reading = Reading(verify, lambda tasks: _checks(calls, tasks), calls.workers)
+            verified = read_back(committed, plan.target.group, written, reading, expected.run_id)
             listener(Progress("publish", plan.region_count, plan.region_count, plan.nbytes, plan.nbytes))
             private.publish(snapshot)
     listener(Progress("done", plan.region_count, plan.region_count, plan.nbytes, plan.nbytes))
@@ -387,6 +388,11 @@ def _execute(plan: Plan, clean: bytes, gathering: Gathering, executor: Executor,
             f"{len(missing)} of {plan.region_count} regions are missing, first {missing[0]}; nothing was published"
         )
     return spent
+
+
+def _checks(executor: Executor, tasks: Sequence[VerifyTask]) -> Iterator[RegionCheck]:
+    """Functions read back."""
+    return (check for _, value in results(executor, handler.verify, tasks) for check in load_checks(value))
 
 
 def _message(plan: Plan) -> str:

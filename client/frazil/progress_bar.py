@@ -14,7 +14,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from frazil.report import Listener, Progress, Stage, silent, size
+from frazil.report import Listener, Progress, Stage, silent
+from frazil_functions.text import size
 
 _WORDS: Final[dict[Stage, str]] = {
     "scan": "Scanning",

@@ -102,12 +102,3 @@ class Result:
     peak_memory_bytes: int
     read_seconds: float
     write_seconds: float
-
-
-def size(nbytes: float) -> str:
-    """A number of bytes as a person reads it."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if nbytes < 1000:  # noqa: PLR2004 - SI prefixes
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.1f} PB"

@@ -3,10 +3,10 @@
 What goes back is bytes: the client reads them as data and constructs nothing else from them.
 """
 
-from frazil_functions.scanning import ScanTask, dump_scan, scan_task
+from frazil_functions.reading.scanning import ScanTask, dump_scan, scan_task
 from frazil_functions.tasks import WriteTask, dump_receipts
-from frazil_functions.verifying import VerifyTask, dump_checks, verify_task
-from frazil_functions.writing import write_task
+from frazil_functions.writing.task import write_task
+from frazil_functions.writing.verifying import VerifyTask, dump_checks, verify_task
 
 
 def scan(task: ScanTask) -> bytes:

@@ -16,7 +16,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore
 
 from frazil_functions.errors import BackendError
-from frazil_functions.remote import is_remote, store_below
+from frazil_functions.reading.remote import is_remote, store_below
 
 PROGRESS = "progress"
 """The folder that holds how far each task is."""

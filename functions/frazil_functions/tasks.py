@@ -25,7 +25,7 @@ class FileSource:
     start, stop
         Where its values lie along the append dimension of the target; 0, 0 without one.
     fingerprint
-        What `frazil_functions.opening.fingerprint` said when the plan was made; a file that has
+        What `frazil_functions.reading.opening.fingerprint` said when the plan was made; a file that has
         changed since is refused.
     recode
         Variables that the file stores in another way than the target does.
@@ -93,7 +93,7 @@ class RegionReceipt:
     nbytes
         The size of its values in bytes, before compression.
     crc32c
-        `frazil_functions.encoding.checksum` of its values as the target stores them.
+        `frazil_functions.reading.encoding.checksum` of its values as the target stores them.
     """
 
     region: Region

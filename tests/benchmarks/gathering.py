@@ -168,11 +168,11 @@ def region(at: int) -> Region:
 
 def frazil_side(repo: icechunk.Repository, directory: Path, tasks: int) -> float:
     """Gather and commit as a run does."""
-    from frazil.commit.gather import Expected, Gathering, check_merged  # noqa: PLC0415
-    from frazil.commit.publish import PrivateBranch  # noqa: PLC0415
-    from frazil.repositories import location_of  # noqa: PLC0415
     from frazil_functions.forks import node_id, read_fork  # noqa: PLC0415
     from frazil_functions.grids import WriteGrid  # noqa: PLC0415
+    from frazil_functions.repositories import location_of  # noqa: PLC0415
+    from frazil_functions.runs.gather import Expected, Gathering, check_merged  # noqa: PLC0415
+    from frazil_functions.runs.publish import PrivateBranch  # noqa: PLC0415
     from frazil_functions.tasks import load_receipts  # noqa: PLC0415
 
     base = repo.lookup_branch("main")

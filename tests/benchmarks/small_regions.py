@@ -57,10 +57,10 @@ def main(path: str, out: str) -> None:
     """Plan and run, each region one chunk."""
     import frazil  # noqa: PLC0415  in the process that is measured alone
     from frazil.planning.make import Options, make_plan  # noqa: PLC0415
-    from frazil.planning.plan import PlanTarget  # noqa: PLC0415
     from frazil.planning.scan import Wanted, scan_sources  # noqa: PLC0415
     from frazil.report import silent  # noqa: PLC0415
-    from frazil.repositories import locate  # noqa: PLC0415
+    from frazil_functions.plan import PlanTarget  # noqa: PLC0415
+    from frazil_functions.repositories import locate  # noqa: PLC0415
 
     with frazil.LithopsExecutor() as executor:
         executor.warm()

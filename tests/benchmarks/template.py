@@ -40,12 +40,12 @@ def main(out: Path, steps: int) -> None:
     import numpy as np  # noqa: PLC0415  in the process that is measured alone
 
     import frazil  # noqa: PLC0415
-    from frazil.commit.publish import PREFIX, PrivateBranch, tip_of  # noqa: PLC0415
-    from frazil.repositories import location_of  # noqa: PLC0415
     from frazil.template.build import Recoding, build  # noqa: PLC0415
     from frazil.template.chunking import ChunkChoice  # noqa: PLC0415
-    from frazil.template.store import write_template  # noqa: PLC0415
-    from frazil_functions.scanning import FileMetadata, Labels, VariableMetadata  # noqa: PLC0415
+    from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata  # noqa: PLC0415
+    from frazil_functions.repositories import location_of  # noqa: PLC0415
+    from frazil_functions.runs.publish import PREFIX, PrivateBranch, tip_of  # noqa: PLC0415
+    from frazil_functions.runs.template import write_template  # noqa: PLC0415
     from frazil_functions.tasks import FileSource  # noqa: PLC0415
 
     sizes = {"time": steps, "lat": 720, "lon": 1440}

@@ -15,14 +15,14 @@ import zarr
 import frazil
 from frazil.execution.executor import Outcome
 from frazil.planning.make import Options, make_plan
-from frazil.planning.plan import PlanTarget
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import silent
-from frazil.repositories import locate
 from frazil_functions.forks import dump_fork, load_fork
+from frazil_functions.plan import PlanTarget
 from frazil_functions.regions import Region
+from frazil_functions.repositories import locate
 from frazil_functions.tasks import Receipt, WriteTask, dump_receipts, load_receipts
-from frazil_functions.verifying import RegionCheck, dump_checks
+from frazil_functions.writing.verifying import RegionCheck, dump_checks
 
 from .hourly import read, series, state
 

@@ -8,7 +8,7 @@ import icechunk
 import pytest
 
 import frazil
-from frazil.repositories import Location, exclusive, locate, location_of, run_directory
+from frazil_functions.repositories import Location, exclusive, locate, location_of, run_directory
 
 
 def test_a_repository_has_one_location_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

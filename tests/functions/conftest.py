@@ -15,7 +15,7 @@ import zarr
 from moto.server import ThreadedMotoServer
 
 from frazil_functions.forks import dump_fork
-from frazil_functions.remote import store_of
+from frazil_functions.reading.remote import store_of
 from frazil_functions.tasks import FileSource, WriteTask
 
 type Arrays = dict[str, dict[str, Any]]

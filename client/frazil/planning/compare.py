@@ -9,16 +9,16 @@ import numpy as np
 
 from frazil.planning.labels import check_labels, difference, drifted
 from frazil.planning.meaning import check_meaning
-from frazil_functions.encoding import PACKING, STRING, is_time_unit, missing_marks
 from frazil_functions.errors import InvalidInputError, LabelError, MismatchedSourceError, SourceError, nearest
-from frazil_functions.scanning import (
+from frazil_functions.reading.encoding import PACKING, STRING, is_time_unit, missing_marks
+from frazil_functions.reading.scanning import (
     UNSUPPORTED,
     FileMetadata,
     Labels,
     VariableMetadata,
     coordinate_names,
 )
-from frazil_functions.times import calendar_name
+from frazil_functions.reading.times import calendar_name
 
 type Accept = Literal["units", "drift", "order"]
 """What may be accepted although files differ in it: time units, labels that differ by less than a
@@ -298,7 +298,7 @@ def _compare_packing(
 
 
 def calendar_of(variable: VariableMetadata) -> str:
-    """The calendar that a variable counts in; see `frazil_functions.times.calendar_name`."""
+    """The calendar that a variable counts in; see `frazil_functions.reading.times.calendar_name`."""
     return calendar_name(variable.attributes.get("calendar"))
 
 

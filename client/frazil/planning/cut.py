@@ -1,14 +1,12 @@
 """Cutting the write grids into regions, and grouping regions into tasks."""
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
-from frazil.template.build import ArrayTemplate, DatasetTemplate
-from frazil.template.chunking import itemsize_of
+from frazil_functions.plan import TaskPlan, sources_of
 from frazil_functions.regions import Region
+from frazil_functions.template import ArrayTemplate, DatasetTemplate, itemsize_of
 
 REGION_BYTES: Final = 32 << 20
 """How many bytes of values a region holds unless a write unit is larger: enough that opening and
@@ -27,28 +25,6 @@ minute and a half of the fifteen that AWS Lambda allows, and what fails is that 
 
 MEMORY_REGIONS: Final = 3
 """How many of the largest regions a task holds: one being read, one encoded, one written."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskPlan:
-    """What one function invocation does.
-
-    Attributes
-    ----------
-    regions
-        In the order in which they are written.
-    sources
-        The positions of the first file that they need, and of the one behind the last.
-    nbytes
-        The size of their values.
-    memory_bytes
-        How many bytes of values are held at once.
-    """
-
-    regions: tuple[Region, ...]
-    sources: tuple[int, int]
-    nbytes: int
-    memory_bytes: int
 
 
 def cut(template: DatasetTemplate, region_bytes: int) -> list[Region]:
@@ -157,27 +133,3 @@ def _split(members: list[int], sizes: Sequence[int], most: int) -> Iterator[list
 def _task(template: DatasetTemplate, regions: list[Region], size: int, spans: Sequence[tuple[int, int]]) -> TaskPlan:
     largest = max(nbytes(template, region) for region in regions)
     return TaskPlan(tuple(regions), sources_of(regions, template.append_dim, spans), size, MEMORY_REGIONS * largest)
-
-
-def sources_of(regions: Sequence[Region], append_dim: str | None, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The positions of the first file that regions need, and of the one behind the last.
-
-    What does not have the append dimension is read from the first file of all.
-
-    Parameters
-    ----------
-    regions
-        At least one.
-    append_dim
-        The dimension that files follow each other on.
-    spans
-        Where each file lies along it, in order.
-    """
-    ranges = [region.span(append_dim) if append_dim is not None else None for region in regions]
-    found = [span for span in ranges if span is not None]
-    first, last = 0, 0
-    if found:
-        low, high = min(span[0] for span in found), max(span[1] for span in found)
-        first = bisect_right(spans, low, key=lambda span: span[1])
-        last = max(first, bisect_left(spans, high, key=lambda span: span[0]))
-    return (0, max(1, last)) if len(found) < len(ranges) else (first, last)

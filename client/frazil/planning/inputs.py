@@ -10,7 +10,7 @@ import obstore
 from obstore.exceptions import BaseError
 
 from frazil_functions.errors import SourceError
-from frazil_functions.remote import check_url, is_remote, remote_fingerprint, split, words
+from frazil_functions.reading.remote import check_url, is_remote, remote_fingerprint, split, words
 
 _WILD: Final = "*?["
 _LISTS: Final = (".txt", ".list")

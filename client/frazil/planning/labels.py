@@ -12,8 +12,8 @@ from typing import Final, Literal
 import cftime
 import numpy as np
 
-from frazil_functions.encoding import Attributes, Values, is_time_unit, missing_marks
 from frazil_functions.errors import LabelError
+from frazil_functions.reading.encoding import Attributes, Values, is_time_unit, missing_marks
 
 type Gaps = Literal["error", "fill", "keep"]
 

@@ -12,14 +12,15 @@ import xarray as xr
 from frazil.planning.compare import Accept, compare
 from frazil.planning.cut import REGION_BYTES, TASK_BYTES, cut, group
 from frazil.planning.labels import Axis, FileLabels, Gaps, check_labels, join
-from frazil.planning.plan import Plan, PlanTarget
 from frazil.planning.scan import Sources
-from frazil.template.build import DatasetTemplate, Recoding, build
+from frazil.template.build import Recoding, build
 from frazil.template.chunking import ChunkChoice
-from frazil_functions.encoding import PACKING, Attributes, bounded_attributes, has_fill, is_time_unit, recode
 from frazil_functions.errors import InvalidInputError, LabelError, nearest
-from frazil_functions.scanning import FileMetadata, Labels
+from frazil_functions.plan import Plan, PlanTarget
+from frazil_functions.reading.encoding import PACKING, Attributes, bounded_attributes, has_fill, is_time_unit, recode
+from frazil_functions.reading.scanning import FileMetadata, Labels
 from frazil_functions.tasks import FileSource
+from frazil_functions.template import DatasetTemplate
 
 
 @dataclass(frozen=True, slots=True)

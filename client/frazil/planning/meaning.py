@@ -6,9 +6,9 @@ says which quantity a number is may not.
 
 from typing import Final
 
-from frazil_functions.encoding import JSON
 from frazil_functions.errors import MismatchedSourceError
-from frazil_functions.scanning import FileMetadata
+from frazil_functions.reading.encoding import JSON
+from frazil_functions.reading.scanning import FileMetadata
 
 _DECIDING: Final = ("flag_values", "flag_meanings", "flag_masks", "positive", "grid_mapping")
 """What a reader needs to read the numbers at all (CF conventions, chapters 3.5, 4.3 and 5.6)."""

@@ -10,9 +10,9 @@ from frazil.planning.compare import check_readable, infer_append_dim, select
 from frazil.report import Listener, Progress
 from frazil_functions.errors import InvalidInputError, ReceiptError, nearest
 from frazil_functions.handler import scan as scan_call
-from frazil_functions.opening import check_engine
-from frazil_functions.remote import is_remote
-from frazil_functions.scanning import FileMetadata, Labels, Scan, ScanTask, load_scan, scan_task
+from frazil_functions.reading.opening import check_engine
+from frazil_functions.reading.remote import is_remote
+from frazil_functions.reading.scanning import FileMetadata, Labels, Scan, ScanTask, load_scan, scan_task
 
 FANNED_OUT_LOCAL: Final = 1000
 FANNED_OUT_REMOTE: Final = 64

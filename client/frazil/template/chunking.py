@@ -153,8 +153,3 @@ def label_chunk(length: int) -> int:
     """The chunk of a label array along the append dimension: room for appends, one read for all."""
     low, high = LABEL_CHUNK
     return max(low, min(length, high))
-
-
-def itemsize_of(dtype: str) -> int:
-    """Bytes of one element; strings of any length count as 16."""
-    return 16 if dtype == "string" else np.dtype(dtype).itemsize

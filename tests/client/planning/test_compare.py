@@ -12,7 +12,7 @@ import frazil
 from frazil.planning.compare import calendar_of
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import silent
-from frazil_functions.scanning import VariableMetadata
+from frazil_functions.reading.scanning import VariableMetadata
 
 
 @pytest.fixture

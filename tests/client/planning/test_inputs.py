@@ -9,7 +9,7 @@ import pytest
 
 import frazil
 from frazil.planning.inputs import expand
-from frazil_functions.remote import split
+from frazil_functions.reading.remote import split
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from frazil import LabelError
 from frazil.planning.labels import Axis, FileLabels, check_labels, difference, drifted, join
-from frazil_functions.encoding import native, native_attributes
+from frazil_functions.reading.encoding import native, native_attributes
 
 HOURS = {"units": "hours since 2000-01-01", "calendar": "standard"}
 

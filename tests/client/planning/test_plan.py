@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import frazil
-from frazil.planning.plan import size
+from frazil_functions.text import size
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_plan_says_what_was_too_large_to_compare(
         part["land"] = ("lat",), np.ones(4, "i1")
     paths = write(parts)
     assert "not compared" not in repr(plan_of(paths))
-    monkeypatch.setattr("frazil_functions.scanning.DIGEST_BYTES", 50)
+    monkeypatch.setattr("frazil_functions.reading.scanning.DIGEST_BYTES", 50)
     rows = dict(plan_of(paths).describe())
     assert rows["not compared"] == "orography (taken from the first file)"
     assert "not compared" not in repr(plan_of(paths[:1]))

@@ -11,10 +11,10 @@ import xarray as xr
 import zarr
 
 import frazil
-from frazil.template.build import ArrayTemplate, DatasetTemplate
-from frazil.template.store import check_absent, write_template
-from frazil_functions.scanning import Labels
+from frazil_functions.reading.scanning import Labels
+from frazil_functions.runs.template import check_absent, write_template
 from frazil_functions.tasks import FileSource
+from frazil_functions.template import ArrayTemplate, DatasetTemplate
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from frazil.template.chunking import (
     check_choice,
     chunk_shape,
     fit_shards,
-    itemsize_of,
     label_chunk,
     shard_shape,
 )
+from frazil_functions.template import itemsize_of
 
 DIMS = ("time", "lat", "lon")
 SIZES = {"time": 10, "lat": 4, "lon": 6}

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from frazil_functions.encoding import checksum, native
 from frazil_functions.errors import ReceiptError, VerificationError
 from frazil_functions.forks import load_fork
+from frazil_functions.reading.encoding import checksum, native
 from frazil_functions.regions import Region
-from frazil_functions.writing import open_targets
+from frazil_functions.writing.targets import open_targets
 
 
 @dataclass(frozen=True, slots=True)

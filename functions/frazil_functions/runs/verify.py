@@ -1,15 +1,13 @@
 """Reading back: what was committed on the private branch against what the receipts say."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from frazil.execution.executor import Executor
-from frazil.execution.results import results
-from frazil_functions.errors import VerificationError
-from frazil_functions.handler import verify as verify_call
+from frazil_functions.errors import InvalidInputError, VerificationError
 from frazil_functions.tasks import RegionReceipt
-from frazil_functions.verifying import VerifyTask, load_checks, verify_task
+from frazil_functions.writing.verifying import RegionCheck, VerifyTask, verify_task
 
 type Verify = Literal["none", "sample", "full"]
 VERIFY: Final[tuple[Verify, ...]] = ("none", "sample", "full")
@@ -32,33 +30,52 @@ def sample(written: Sequence[RegionReceipt], seed: str) -> list[RegionReceipt]:
     return taken
 
 
-def read_back(
-    executor: Executor,
-    fork: bytes,
-    group: str,
-    written: Sequence[RegionReceipt],
-    mode: Verify,
-    seed: str,
-) -> int:
-    """Read regions of the committed snapshot and compare their checksums; return how many.
+type ReadBack = Callable[[Sequence[VerifyTask]], Iterable[RegionCheck]]
+"""Reads the regions of tasks back, here or in functions, and gives their checksums."""
 
-    A sample is read here; all of them are read by functions.
+
+def read_here(tasks: Sequence[VerifyTask]) -> Iterable[RegionCheck]:
+    """Read them back in this process, one after the other."""
+    return (check for task in tasks for check in verify_task(task))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How much is read back, and by whom.
+
+    Attributes
+    ----------
+    mode
+        Nothing, a sample, or everything.
+    read
+        Who reads everything; a sample is read here.
+    workers
+        How many tasks to make of everything.
+    """
+
+    mode: Verify = "sample"
+    read: ReadBack = read_here
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.mode not in VERIFY:
+            raise InvalidInputError(f"verify is {self.mode!r}; choose from {', '.join(VERIFY)}")
+
+
+def read_back(fork: bytes, group: str, written: Sequence[RegionReceipt], reading: Reading, seed: str) -> int:
+    """Read regions of the committed snapshot and compare their checksums; return how many.
 
     Raises
     ------
     VerificationError
         Naming the first region that differs.
     """
-    if mode == "none" or not written:
+    if reading.mode == "none" or not written:
         return 0
-    if mode == "sample":
-        some = sample(written, seed)
-        checks = verify_task(VerifyTask(group, fork, tuple(one.region for one in some)))
-    else:
-        parts = _split(written, executor.workers)
-        tasks = [VerifyTask(group, fork, tuple(one.region for one in part)) for part in parts]
-        checks = [check for _, value in results(executor, verify_call, tasks) for check in load_checks(value)]
-        some = list(written)
+    some = sample(written, seed) if reading.mode == "sample" else list(written)
+    parts = [tuple(some)] if reading.mode == "sample" else _split(some, reading.workers)
+    tasks = [VerifyTask(group, fork, tuple(one.region for one in part)) for part in parts]
+    checks = list(read_here(tasks) if reading.mode == "sample" else reading.read(tasks))
     # What a function says it was to read counts for nothing; what was written is known here.
     wanted = {one.region: one.crc32c for one in some}
     if len(checks) != len(wanted) or {check.region for check in checks} != wanted.keys():

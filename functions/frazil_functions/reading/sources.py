@@ -12,7 +12,8 @@ from typing import Final, Protocol, Self
 import numpy as np
 import xarray as xr
 
-from frazil_functions.encoding import (
+from frazil_functions.errors import SourceError
+from frazil_functions.reading.encoding import (
     STRING,
     Attributes,
     Values,
@@ -21,13 +22,12 @@ from frazil_functions.encoding import (
     native_attributes,
     recode,
 )
-from frazil_functions.errors import SourceError
-from frazil_functions.opening import TIED, check_unchanged, open_raw, read_raw
-from frazil_functions.regions import Region
-from frazil_functions.remote import (
+from frazil_functions.reading.opening import TIED, check_unchanged, open_raw, read_raw
+from frazil_functions.reading.remote import (
     Pages,
     is_remote,
 )
+from frazil_functions.regions import Region
 from frazil_functions.tasks import FileSource
 
 logger = logging.getLogger(__name__)

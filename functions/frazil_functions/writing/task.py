@@ -14,27 +14,24 @@ import socket
 import sys
 import threading
 import time
-import warnings
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any
 
 import icechunk
-import zarr
-import zarr.errors
 
-from frazil_functions.encoding import STRING, Attributes, Values, checksum, json_attributes, plain_attributes
-from frazil_functions.errors import BackendError, SourceError
+from frazil_functions.errors import BackendError
 from frazil_functions.forks import dump_fork, load_fork
-from frazil_functions.grids import WriteGrid
+from frazil_functions.reading.encoding import Values, checksum
+from frazil_functions.reading.sources import FileSources, Source
 from frazil_functions.regions import Region
 from frazil_functions.rundir import TaskProgress, open_run_directory, put_progress
-from frazil_functions.sources import FileSources, Source
 from frazil_functions.tasks import Receipt, RegionReceipt, WriteTask
+from frazil_functions.writing.targets import Target, check_values, open_targets, target_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,16 +40,6 @@ TELL_SECONDS = 1.0
 
 _IN_FLIGHT = 64
 """How many regions may be encoded at once, however small they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """One opened target array, and how it stores values."""
-
-    array: zarr.Array[Any]
-    grid: WriteGrid
-    dtype: str
-    attributes: Attributes
 
 
 @dataclass(slots=True)
@@ -202,55 +189,14 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
-def open_targets(
-    fork: icechunk.ForkSession, group: str, names: Iterable[str], mode: Literal["r", "r+"]
-) -> dict[str, zarr.Array[Any]]:
-    """Arrays of the template, by name.
-
-    Raises
-    ------
-    BackendError
-        If the template does not have one of them.
-    """
-    with warnings.catch_warnings():
-        # Strings of fixed length have no Zarr specification yet; the template asked for them knowingly.
-        warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
-        root = zarr.open_group(fork.store, path=group, mode=mode)
-        found: dict[str, zarr.Array[Any]] = {}
-        for name in dict.fromkeys(names):
-            array = root.get(name)
-            if not isinstance(array, zarr.Array):
-                raise BackendError(f"the template in the repository has no array {name!r}; was the branch changed?")
-            found[name] = array
-    return found
-
-
-def _target(array: zarr.Array[Any], region: Region) -> _Target:
-    names = getattr(array.metadata, "dimension_names", None)
-    dims = region.dims if names is None else tuple(str(dim) for dim in names)
-    grid = WriteGrid(region.array, dims, array.shape, array.shards or array.chunks)
-    dtype = STRING if array.dtype.kind in "OTU" else array.dtype.str
-    return _Target(array, grid, dtype, plain_attributes(dtype, json_attributes(array.attrs.asdict())))
-
-
-def _check_values(region: Region, values: Values, target: _Target) -> None:
-    """Refuse what a source gives if it is not what was asked for; Zarr would broadcast and cast it."""
-    native = target.array.dtype.newbyteorder("=") if target.dtype != STRING else None
-    if values.shape != region.shape or (native is not None and values.dtype != native):
-        raise SourceError(
-            f"the source gave {values.dtype} of shape {values.shape} for {region}, which is {target.dtype} of shape "
-            f"{region.shape}"
-        )
-
-
 async def _write(
     task: WriteTask, fork: icechunk.ForkSession, sources: Source, clock: _Clock, stopping: threading.Event
 ) -> list[RegionReceipt]:
     arrays = open_targets(fork, task.group, (region.array for region in task.regions), "r+")
-    targets: dict[str, _Target] = {}
+    targets: dict[str, Target] = {}
     for region in task.regions:
         if region.array not in targets:
-            targets[region.array] = _target(arrays[region.array], region)
+            targets[region.array] = target_of(arrays[region.array], region)
         # The plan proved this; a task may have come another way, and a split unit loses data silently.
         targets[region.array].grid.unit_slices(region)
     loop = asyncio.get_running_loop()
@@ -289,7 +235,7 @@ async def _write(
                 begin = time.perf_counter()
                 values = await loop.run_in_executor(reader, sources.read, region, target.dtype, target.attributes)
                 clock.read += time.perf_counter() - begin
-                _check_values(region, values, target)
+                check_values(region, values, target)
                 writes.create_task(finish(number, region, values, nbytes))
                 del values
     return [receipts[number] for number in range(len(task.regions))]

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from frazil_functions.encoding import (
+from frazil_functions.errors import InvalidInputError
+from frazil_functions.reading.encoding import (
     STRING,
     checksum,
     fill_of,
@@ -26,7 +27,6 @@ from frazil_functions.encoding import (
     recode,
     stored_attributes,
 )
-from frazil_functions.errors import InvalidInputError
 
 NUMBERS = ["|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8", "<c8", "<c16"]
 

@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 import filelock
 import icechunk
 
-from frazil.settings import environment
 from frazil_functions.errors import BackendError, InvalidInputError
+from frazil_functions.settings import environment
 
 _LOCK_SECONDS: Final = 120.0
 

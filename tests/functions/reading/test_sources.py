@@ -12,11 +12,11 @@ import xarray as xr
 import zarr
 from tests.functions.conftest import file_source
 
-from frazil_functions.encoding import STRING, native
 from frazil_functions.errors import SourceError
-from frazil_functions.opening import check_engine, engines, fingerprint, guess_engine, open_raw, read_raw
+from frazil_functions.reading.encoding import STRING, native
+from frazil_functions.reading.opening import check_engine, engines, fingerprint, guess_engine, open_raw, read_raw
+from frazil_functions.reading.sources import FileSources
 from frazil_functions.regions import Region
-from frazil_functions.sources import FileSources
 from frazil_functions.tasks import FileSource
 
 type Array = np.ndarray[Any, Any]

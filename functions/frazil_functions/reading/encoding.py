@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from frazil_functions.errors import InvalidInputError
-from frazil_functions.times import calendar_name, recount
+from frazil_functions.reading.times import calendar_name, recount
 
 type JSON = bool | int | float | str | list[JSON] | dict[str, JSON] | None
 type Attributes = dict[str, Any]  # JSON values; msgspec reads no recursive aliases

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import icechunk
 
-from frazil.repositories import Location, exclusive
 from frazil_functions.errors import ConflictError, InvalidInputError, nearest
+from frazil_functions.repositories import Location, exclusive
 
 logger = logging.getLogger(__name__)
 

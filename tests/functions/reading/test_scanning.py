@@ -9,9 +9,9 @@ import xarray as xr
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
-from frazil_functions.encoding import STRING
 from frazil_functions.errors import ReceiptError
-from frazil_functions.scanning import (
+from frazil_functions.reading.encoding import STRING
+from frazil_functions.reading.scanning import (
     UNSUPPORTED,
     FileMetadata,
     Labels,

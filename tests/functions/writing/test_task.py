@@ -17,13 +17,13 @@ import xarray as xr
 from tests.functions.conftest import commit_template, file_source, write_task_of
 
 from frazil_functions import writing
-from frazil_functions.encoding import Attributes, checksum
 from frazil_functions.errors import BackendError, SourceError, UnalignedRegionError
 from frazil_functions.forks import load_fork, node_id, read_fork
 from frazil_functions.grids import WriteGrid
+from frazil_functions.reading.encoding import Attributes, checksum
 from frazil_functions.regions import Region
 from frazil_functions.tasks import FileSource, Receipt
-from frazil_functions.writing import write_task
+from frazil_functions.writing.task import write_task
 
 type Array = np.ndarray[Any, Any]
 

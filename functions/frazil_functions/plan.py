@@ -2,7 +2,8 @@
 
 import hashlib
 import html
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -10,19 +11,63 @@ from typing import Final, Literal
 
 import msgspec
 
-from frazil.planning.cut import TaskPlan, sources_of
-from frazil.report import size
-from frazil.repositories import Location
-from frazil.template.build import DatasetTemplate
-from frazil.template.store import check_group
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.grids import WriteGrid, prove
 from frazil_functions.regions import Region
+from frazil_functions.repositories import Location
 from frazil_functions.tasks import FileSource
+from frazil_functions.template import DatasetTemplate, check_group
+from frazil_functions.text import size
 
 FORMAT: Final = 1
 
 type Mode = Literal["create"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """What one function invocation does.
+
+    Attributes
+    ----------
+    regions
+        In the order in which they are written.
+    sources
+        The positions of the first file that they need, and of the one behind the last.
+    nbytes
+        The size of their values.
+    memory_bytes
+        How many bytes of values are held at once.
+    """
+
+    regions: tuple[Region, ...]
+    sources: tuple[int, int]
+    nbytes: int
+    memory_bytes: int
+
+
+def sources_of(regions: Sequence[Region], append_dim: str | None, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The positions of the first file that regions need, and of the one behind the last.
+
+    What does not have the append dimension is read from the first file of all.
+
+    Parameters
+    ----------
+    regions
+        At least one.
+    append_dim
+        The dimension that files follow each other on.
+    spans
+        Where each file lies along it, in order.
+    """
+    ranges = [region.span(append_dim) if append_dim is not None else None for region in regions]
+    found = [span for span in ranges if span is not None]
+    first, last = 0, 0
+    if found:
+        low, high = min(span[0] for span in found), max(span[1] for span in found)
+        first = bisect_right(spans, low, key=lambda span: span[1])
+        last = max(first, bisect_left(spans, high, key=lambda span: span[0]))
+    return (0, max(1, last)) if len(found) < len(ranges) else (first, last)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ import numpy as np
 import xarray as xr
 import zarr.storage
 
-from frazil_functions.classic import check_length
-from frazil_functions.encoding import (
+from frazil_functions.errors import FrazilError, SourceError, nearest
+from frazil_functions.reading.classic import check_length
+from frazil_functions.reading.encoding import (
     Values,
     native,
 )
-from frazil_functions.errors import FrazilError, SourceError, nearest
-from frazil_functions.remote import (
+from frazil_functions.reading.remote import (
     ZARR_FILES,
     Pages,
     RemoteFile,

@@ -14,15 +14,15 @@ import msgspec
 import numpy as np
 import xarray as xr
 
-from frazil_functions.encoding import (
+from frazil_functions.errors import ReceiptError, SourceError
+from frazil_functions.reading.encoding import (
     STRING,
     Attributes,
     Values,
     json_attributes,
     native_attributes,
 )
-from frazil_functions.errors import ReceiptError, SourceError
-from frazil_functions.opening import (
+from frazil_functions.reading.opening import (
     HalfPrecisionError,
     RaggedError,
     check_unchanged,

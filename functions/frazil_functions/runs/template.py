@@ -13,26 +13,12 @@ import numpy as np
 import zarr
 import zarr.errors
 
-from frazil.template.build import ArrayTemplate, DatasetTemplate
-from frazil_functions.encoding import STRING, Values, fill_of, stored_attributes
 from frazil_functions.errors import ExistingGroupError, InvalidInputError, SourceError
-from frazil_functions.opening import open_raw, read_raw
-from frazil_functions.scanning import Labels
+from frazil_functions.reading.encoding import STRING, Values, fill_of, stored_attributes
+from frazil_functions.reading.opening import open_raw, read_raw
+from frazil_functions.reading.scanning import Labels
 from frazil_functions.tasks import FileSource
-
-
-def check_group(group: str) -> None:
-    """Refuse what is no path of a group.
-
-    Raises
-    ------
-    InvalidInputError
-        If a part of it is empty or made of dots alone.
-    """
-    if group and not all(part.strip(".") for part in group.split("/")):
-        raise InvalidInputError(
-            f"{group!r} is no path of a group; use names with / between them, and none of dots alone"
-        )
+from frazil_functions.template import ArrayTemplate, DatasetTemplate, check_group
 
 
 def check_absent(repo: icechunk.Repository, snapshot: str, group: str) -> None:

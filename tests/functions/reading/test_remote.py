@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.functions.conftest import Site
 
-from frazil_functions.classic import check_length
 from frazil_functions.errors import SourceError
-from frazil_functions.opening import HalfPrecisionError, guess_engine, open_raw, read_raw
+from frazil_functions.reading.classic import check_length
+from frazil_functions.reading.opening import HalfPrecisionError, guess_engine, open_raw, read_raw
+from frazil_functions.reading.remote import Pages, RemoteFile, fetch, is_remote, remote_fingerprint, split, store_below
+from frazil_functions.reading.scanning import ScanTask, scan_task
+from frazil_functions.reading.sources import FileSources
 from frazil_functions.regions import Region
-from frazil_functions.remote import Pages, RemoteFile, fetch, is_remote, remote_fingerprint, split, store_below
-from frazil_functions.scanning import ScanTask, scan_task
-from frazil_functions.sources import FileSources
 from frazil_functions.tasks import FileSource
 
 BYTES = np.random.default_rng(1).bytes((5 << 20) + 123)

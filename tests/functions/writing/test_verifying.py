@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from tests.functions.conftest import clean_fork, commit_template, write_task_of
 
-from frazil_functions.encoding import Attributes
 from frazil_functions.errors import ReceiptError, VerificationError
 from frazil_functions.forks import load_fork
+from frazil_functions.reading.encoding import Attributes
 from frazil_functions.regions import Region
 from frazil_functions.tasks import Receipt
-from frazil_functions.verifying import RegionCheck, VerifyTask, dump_checks, load_checks, verify_task
-from frazil_functions.writing import write_task
+from frazil_functions.writing.task import write_task
+from frazil_functions.writing.verifying import RegionCheck, VerifyTask, dump_checks, load_checks, verify_task
 
 PLAIN = Region("plain", (("x", 0, 4096),))
 REGIONS = [PLAIN, Region("name", (("x", 0, 2),)), Region("code", (("x", 0, 2),)), Region("crs", ())]

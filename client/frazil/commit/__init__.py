@@ -1,1 +1,0 @@
-"""From receipts to one commit: gather, verify, publish."""

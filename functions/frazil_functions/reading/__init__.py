@@ -1,0 +1,1 @@
+"""Reading: how a file says what it holds, and what its values are."""

@@ -1,0 +1,1 @@
+"""A run as three steps that any driver takes: start, write, finish."""

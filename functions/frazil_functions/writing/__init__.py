@@ -1,0 +1,1 @@
+"""Writing: what a task does, and what reads it back."""

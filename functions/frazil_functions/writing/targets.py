@@ -1,0 +1,67 @@
+"""Target arrays as they really are, opened in a fork."""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import icechunk
+import zarr
+import zarr.errors
+
+from frazil_functions.errors import BackendError, SourceError
+from frazil_functions.grids import WriteGrid
+from frazil_functions.reading.encoding import STRING, Attributes, Values, json_attributes, plain_attributes
+from frazil_functions.regions import Region
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One opened target array, and how it stores values."""
+
+    array: zarr.Array[Any]
+    grid: WriteGrid
+    dtype: str
+    attributes: Attributes
+
+
+def open_targets(
+    fork: icechunk.ForkSession, group: str, names: Iterable[str], mode: Literal["r", "r+"]
+) -> dict[str, zarr.Array[Any]]:
+    """Arrays of the template, by name.
+
+    Raises
+    ------
+    BackendError
+        If the template does not have one of them.
+    """
+    with warnings.catch_warnings():
+        # Strings of fixed length have no Zarr specification yet; the template asked for them knowingly.
+        warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
+        root = zarr.open_group(fork.store, path=group, mode=mode)
+        found: dict[str, zarr.Array[Any]] = {}
+        for name in dict.fromkeys(names):
+            array = root.get(name)
+            if not isinstance(array, zarr.Array):
+                raise BackendError(f"the template in the repository has no array {name!r}; was the branch changed?")
+            found[name] = array
+    return found
+
+
+def target_of(array: zarr.Array[Any], region: Region) -> Target:
+    """What one opened array is to a task; the region gives names to dimensions that have none."""
+    names = getattr(array.metadata, "dimension_names", None)
+    dims = region.dims if names is None else tuple(str(dim) for dim in names)
+    grid = WriteGrid(region.array, dims, array.shape, array.shards or array.chunks)
+    dtype = STRING if array.dtype.kind in "OTU" else array.dtype.str
+    return Target(array, grid, dtype, plain_attributes(dtype, json_attributes(array.attrs.asdict())))
+
+
+def check_values(region: Region, values: Values, target: Target) -> None:
+    """Refuse what a source gives if it is not what was asked for; Zarr would broadcast and cast it."""
+    native = target.array.dtype.newbyteorder("=") if target.dtype != STRING else None
+    if values.shape != region.shape or (native is not None and values.dtype != native):
+        raise SourceError(
+            f"the source gave {values.dtype} of shape {values.shape} for {region}, which is {target.dtype} of shape "
+            f"{region.shape}"
+        )
