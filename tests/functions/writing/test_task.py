@@ -16,13 +16,13 @@ import pytest
 import xarray as xr
 from tests.functions.conftest import commit_template, file_source, write_task_of
 
-from frazil_functions import writing
 from frazil_functions.errors import BackendError, SourceError, UnalignedRegionError
 from frazil_functions.forks import load_fork, node_id, read_fork
 from frazil_functions.grids import WriteGrid
 from frazil_functions.reading.encoding import Attributes, checksum
 from frazil_functions.regions import Region
 from frazil_functions.tasks import FileSource, Receipt
+from frazil_functions.writing.targets import open_targets
 from frazil_functions.writing.task import write_task
 
 type Array = np.ndarray[Any, Any]
@@ -108,7 +108,7 @@ def test_every_kind_of_array_is_written(repo: icechunk.Repository, tmp_path: Pat
     session = repo.writable_session("main")
     session.merge(load_fork(receipt.fork))
     names = list(source)
-    arrays = writing.open_targets(session, "deep/group", names, "r")  # type: ignore[arg-type]
+    arrays = open_targets(session, "deep/group", names, "r")  # type: ignore[arg-type]
     for name, (_, data) in source.items():
         assert np.asarray(arrays[name][...]).tolist() == data.tolist(), name
 
