@@ -2,34 +2,36 @@
 
 import contextlib
 import logging
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 
 import icechunk
 
+from frazil.execute import Retry, execute
 from frazil.execution.executor import Executor
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.results import results
-from frazil.following import following
 from frazil.planning.compare import Accept
 from frazil.planning.inputs import expand
 from frazil.planning.labels import Gaps
 from frazil.planning.make import Options, make_plan
 from frazil.planning.scan import Wanted, scan_sources
-from frazil.report import Listener, Progress, Result, Spent, silent
+from frazil.report import Listener, Progress, Result, Spent, Stage, silent
 from frazil_functions import handler
-from frazil_functions.errors import BackendError, ConflictError, IncompleteRunError, InvalidInputError
-from frazil_functions.forks import check_no_secret, dump_fork, node_id, read_fork, require_layout
-from frazil_functions.plan import Plan, PlanTarget
-from frazil_functions.repositories import Location, check_target, locate, location_of, open_repository, run_directory
-from frazil_functions.runs.gather import Expected, Gathering, check_merged
-from frazil_functions.runs.publish import PREFIX, PrivateBranch, tip_of
-from frazil_functions.runs.template import check_absent, write_template
-from frazil_functions.runs.verify import Reading, Verify, read_back
-from frazil_functions.tasks import WriteTask, load_receipts
+from frazil_functions.errors import InvalidInputError, nearest
+from frazil_functions.forks import check_no_secret, dump_fork, read_fork
+from frazil_functions.plan import Plan, PlanTarget, Replica
+from frazil_functions.repositories import Location, check_target, locate, location_of, open_repository
+from frazil_functions.rundir import RunDirectory, RunOutcome, list_runs
+from frazil_functions.runs.finish import check_bases, finish
+from frazil_functions.runs.publish import tip_of
+from frazil_functions.runs.run import Run, open_run
+from frazil_functions.runs.start import Wishes, directory_of, new_run_id, runs_of, start
+from frazil_functions.runs.status import RunStatus, runs_in, unfinished_in
+from frazil_functions.runs.template import check_absent
+from frazil_functions.runs.verify import Reading, Verify
 from frazil_functions.writing.verifying import RegionCheck, VerifyTask, load_checks
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     engine: str | None = None,
     gaps: Gaps = "error",
     accept: Accept | Iterable[Accept] = (),
+    replicas: Iterable[Target] = (),
     workers: int | None = None,
     executor: Executor | None = None,
     listener: Listener = silent,
@@ -85,6 +88,8 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     accept
         Differences between files that are fine: "units" of time, "drift" of labels by less than a
         thousandth of their spacing, files without labels in the given "order".
+    replicas
+        Other repositories that get the same, each on the same branch; they are published first.
     workers
         How many functions can run at once; by default, as many as the executor can.
     executor
@@ -104,7 +109,7 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     BackendError
         If the repository cannot be reached.
     """
-    target = _plan_target(repo, group.strip("/"), branch)
+    target = plan_target(repo, group.strip("/"), branch, replicas)
     urls = expand(sources)
     with _using(executor) as calls:
         wanted = Wanted(engine, append_dim, None if variables is None else _several(variables))
@@ -120,16 +125,21 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     return make_plan(found, target, options)
 
 
-def run(
+def run(  # noqa: PLR0913 - as above
     plan: Plan,
     repo: icechunk.Repository | None = None,
     *,
     executor: Executor | None = None,
     verify: Verify = "sample",
     message: str | None = None,
+    retry: Retry | None = None,
+    run_id: str | None = None,
+    run_directory: str | Path | Location | None = None,
     listener: Listener = silent,
 ) -> Result:
     """Execute a plan: write everything in it and publish it as one commit, or publish nothing.
+
+    A run that fails, or whose client dies, keeps what it has written; `resume` goes on from there.
 
     Parameters
     ----------
@@ -143,6 +153,12 @@ def run(
         Whether to read nothing back, a sample, or everything ("none", "sample", "full").
     message
         Of the commit.
+    retry
+        How often a task that fails is tried again.
+    run_id
+        The run's name; by default one that no other run has. A run of the same name and plan is joined.
+    run_directory
+        The folder or URL where the run lives; by default a folder of the run's name beside the repository.
     listener
         Told how far the run is.
 
@@ -156,49 +172,79 @@ def run(
     InvalidInputError
         If the plan does not prove, or the repository was opened with keys that would travel.
     ConflictError
-        If the branch has moved since the plan was made.
+        If somebody else has changed what the plan writes.
     IncompleteRunError
         If a function failed, or what it wrote did not stand the tests; nothing was published.
     BackendError
         If the storage or the backend is at fault.
     """
     began = time.perf_counter()
-    Reading(verify)  # refused before anything is done
-    plan.prove()
-    repository, private = _open_target(plan, repo)
+    wishes = Wishes(message, verify)
+    directory = place_of(plan, repo, run_id, run_directory)
     with _using(executor) as calls:
         calls.warm()
-        listener(Progress("template", 0, plan.region_count, 0, plan.nbytes))
-        private.create()
-        with _removed(private):
-            session, expected, clean = _initialise(plan, repository, private)
-            gathering = Gathering(expected, session)
-            spent = _execute(plan, clean, gathering, calls, listener)
-            check_merged(session, plan.target.group, list(plan.grids), expected.regions)
-            snapshot = private.commit_data(session, message or _message(plan), _metadata(plan, expected.run_id))
-            listener(Progress("verify", plan.region_count, plan.region_count, plan.nbytes, plan.nbytes))
-            committed = dump_fork(repository.writable_session(private.name).fork())
-            written = list(gathering.written.values())
-            reading = Reading(verify, lambda tasks: _checks(calls, tasks), calls.workers)
-            verified = read_back(committed, plan.target.group, written, reading, expected.run_id)
-            listener(Progress("publish", plan.region_count, plan.region_count, plan.nbytes, plan.nbytes))
-            private.publish(snapshot)
-    listener(Progress("done", plan.region_count, plan.region_count, plan.nbytes, plan.nbytes))
-    return Result(
-        run_id=expected.run_id,
-        plan_hash=plan.hash,
-        snapshot_id=snapshot,
-        branch=plan.target.branch,
-        group=plan.target.group,
-        regions=plan.region_count,
-        tasks=len(plan.tasks),
-        bytes=plan.nbytes,
-        seconds=time.perf_counter() - began,
-        verified=verified,
-        peak_memory_bytes=spent.peak_memory_bytes,
-        read_seconds=spent.read_seconds,
-        write_seconds=spent.write_seconds,
-    )
+        listener(Progress("template", 0, plan.region_count, 0, plan.nbytes, run_id=directory.run_id))
+        try:
+            begun = start(plan, directory, repo=repo, wishes=wishes)
+        except BaseException:
+            if run_id is None and directory.record() is None:
+                directory.remove()  # nobody else knows of it
+            raise
+        return _complete(begun, calls, retry or Retry(), Reading(verify), listener, began)
+
+
+def resume(
+    repo: Target,
+    run_id: str,
+    *,
+    executor: Executor | None = None,
+    verify: Verify | None = None,
+    retry: Retry | None = None,
+    run_directory: str | Path | Location | None = None,
+    listener: Listener = silent,
+) -> Result:
+    """Go on with a run that has not ended: write what is missing, and publish it.
+
+    Whatever ended it - a client or a machine that died, a function that failed, a network that was lost -
+    what has a receipt is not written again. A run that is published already is left as it is, and its
+    result says so.
+
+    Parameters
+    ----------
+    repo
+        The repository, open, or where it is.
+    run_id
+        The run's name, as `frazil runs` lists it.
+    executor, retry, run_directory, listener
+        As for `run`.
+    verify
+        As for `run`; by default what the run was started with.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such run, or it was started with another version of frazil or icechunk, or was abandoned.
+    ConflictError, IncompleteRunError, BackendError
+        As `run` does.
+    """
+    began = time.perf_counter()
+    opened = repo if isinstance(repo, icechunk.Repository) else None
+    place = _place(repo)
+    if run_directory is not None:
+        directory = RunDirectory(locate(run_directory))
+    elif place is not None:
+        directory = directory_of(place, run_id)
+    else:
+        raise InvalidInputError("the repository's storage has no name; say where the run lives (run_directory)")
+    begun = _reopen(directory, opened)
+    outcome = begun.directory.outcome()
+    if outcome is not None and outcome.state == "published":
+        return _result(begun, outcome, Spent(), began, already=True)
+    check_bases(begun)
+    with _using(executor) as calls:
+        calls.warm()
+        reading = Reading(verify or begun.record.verify)
+        return _complete(begun, calls, retry or Retry(), reading, listener, began)
 
 
 def convert(  # noqa: PLR0913 - as above
@@ -214,13 +260,22 @@ def convert(  # noqa: PLR0913 - as above
     engine: str | None = None,
     gaps: Gaps = "error",
     accept: Accept | Iterable[Accept] = (),
+    replicas: Iterable[Target] = (),
     workers: int | None = None,
     executor: Executor | None = None,
     verify: Verify = "sample",
     message: str | None = None,
+    retry: Retry | None = None,
+    run_id: str | None = None,
+    run_directory: str | Path | Location | None = None,
+    resume: bool = False,
     listener: Listener = silent,
 ) -> Result:
-    """Plan and run: files in, one commit out. Parameters and errors are those of `plan` and `run`."""
+    """Plan and run: files in, one commit out.
+
+    Parameters and errors are those of `plan` and `run`, and `resume`: whether to go on with a run of the same plan that
+    has not ended, if there is one.
+    """
     with _using(executor) as calls:
         calls.warm()
         made = plan(
@@ -235,12 +290,42 @@ def convert(  # noqa: PLR0913 - as above
             engine=engine,
             gaps=gaps,
             accept=accept,
+            replicas=replicas,
             workers=workers,
             executor=calls,
             listener=listener,
         )
         opened = repo if isinstance(repo, icechunk.Repository) else None
-        return run(made, opened, executor=calls, verify=verify, message=message, listener=listener)
+        if run_directory is None and run_id is None:
+            run_id = _unfinished(made, offered=not resume)
+        return run(
+            made,
+            opened,
+            executor=calls,
+            verify=verify,
+            message=message,
+            retry=retry,
+            run_id=run_id,
+            run_directory=run_directory,
+            listener=listener,
+        )
+
+
+def _unfinished(plan: Plan, *, offered: bool) -> str | None:
+    """The run to go on with: the latest of the same work that has not ended; only spoken of if it is offered."""
+    if plan.target.location is None:
+        return None
+    found = [one for one in unfinished_in(runs_of(plan.target.location)) if one.work_hash == plan.work_hash]
+    if found and offered:
+        one = found[0]
+        logger.warning(
+            "run %s of the same plan has not ended (%d of %d regions are written). This starts another one; to go on "
+            "with that one, use --resume (resume=True)",
+            one.run_id,
+            one.done,
+            one.regions,
+        )
+    return found[0].run_id if found and not offered else None
 
 
 def _several[N: str](names: N | Iterable[N]) -> tuple[N, ...]:
@@ -258,8 +343,118 @@ def _using(executor: Executor | None) -> Iterator[Executor]:
             yield own
 
 
-def _plan_target(repo: Target, group: str, branch: str) -> PlanTarget:
-    """Where a plan writes, and the snapshot that it is made against."""
+def place_of(
+    plan: Plan, repo: icechunk.Repository | None, run_id: str | None, run_directory: str | Path | Location | None
+) -> RunDirectory:
+    """The directory that a new run is to have.
+
+    Raises
+    ------
+    InvalidInputError
+        If the run cannot be named so, or there is no place to put it.
+    """
+    if run_directory is not None:
+        place = locate(run_directory)
+        return RunDirectory(place)
+    location = plan.target.location if repo is None else location_of(repo)
+    if location is None:
+        raise InvalidInputError(
+            "the repository's storage has no name, so there is no place beside it for the run; name one that functions "
+            "reach, too (run_directory)"
+        )
+    return directory_of(location, run_id or new_run_id())
+
+
+def _reopen(directory: RunDirectory, repo: icechunk.Repository | None) -> Run:
+    """A run from its directory; one that was ended while it started is started."""
+    if directory.record() is not None:
+        return open_run(directory, repo)
+    data = directory.plan()
+    if data is not None:
+        return start(Plan.from_json(data), directory, repo=repo)
+    place = directory.location.parent
+    known = list_runs(place)
+    raise InvalidInputError(f"there is no run {directory.run_id!r} at {place}; {nearest(directory.run_id, known)}")
+
+
+def _complete(begun: Run, calls: Executor, retry: Retry, reading: Reading, listener: Listener, began: float) -> Result:
+    """Execute what is missing, and finish."""
+    record = begun.record
+
+    def tell(stage: Stage) -> None:
+        listener(Progress(stage, record.regions, record.regions, record.nbytes, record.nbytes, run_id=record.run_id))
+
+    try:
+        gathering = begun.gathering()
+        spent = execute(begun, calls, gathering, retry, listener)
+        read = replace(reading, read=lambda tasks: _checks(calls, tasks), workers=calls.workers)
+        outcome = finish(begun, gathering, reading=read, tell=tell)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"run {record.run_id} keeps what it has written; resume it to go on")
+        raise
+    tell("done")
+    return _result(begun, outcome, spent, began)
+
+
+def _result(begun: Run, outcome: RunOutcome, spent: Spent, began: float, *, already: bool = False) -> Result:
+    plan = begun.plan
+    return Result(
+        run_id=begun.run_id,
+        plan_hash=begun.record.plan_hash,
+        snapshot_id=outcome.snapshots[-1],
+        branch=plan.target.branch,
+        group=plan.target.group,
+        regions=begun.record.regions,
+        tasks=begun.record.tasks,
+        bytes=begun.record.nbytes,
+        seconds=time.perf_counter() - began,
+        verified=outcome.verified,
+        peak_memory_bytes=spent.peak_memory_bytes,
+        read_seconds=spent.read_seconds,
+        write_seconds=spent.write_seconds,
+        already_published=already,
+    )
+
+
+def _checks(executor: Executor, tasks: Sequence[VerifyTask]) -> Iterator[RegionCheck]:
+    """Functions read back."""
+    return (check for _, value in results(executor, handler.verify, tasks) for check in load_checks(value))
+
+
+def _place(repo: Target) -> Location | None:
+    return location_of(repo) if isinstance(repo, icechunk.Repository) else locate(repo)
+
+
+def runs(repo: Target) -> list[RunStatus]:
+    """The runs that live beside a repository, the latest first.
+
+    Raises
+    ------
+    InvalidInputError
+        If the repository's storage has no name.
+    BackendError
+        If the storage cannot be reached.
+    """
+    place = _place(repo)
+    if place is None:
+        raise InvalidInputError("the repository's storage has no name, so there is no place beside it that holds runs")
+    return runs_in(runs_of(place))
+
+
+def plan_target(repo: Target, group: str, branch: str, replicas: Iterable[Target] = ()) -> PlanTarget:
+    """Where a plan writes, and the snapshots that it is made against."""
+    location, base = _base_of(repo, group, branch)
+    others = []
+    for one in [replicas] if isinstance(replicas, str | Path | Location) else replicas:
+        where, its_base = _base_of(one, group, branch)
+        if where is None:
+            raise InvalidInputError("a replica's storage has no name to open it by; use a path or a URL")
+        others.append(Replica(where, its_base))
+    return PlanTarget(location, group, branch, base, "create", tuple(others))
+
+
+def _base_of(repo: Target, group: str, branch: str) -> tuple[Location | None, str | None]:
+    """Where one repository is, and where its branch is at; None if it is still to be created."""
     if isinstance(repo, icechunk.Repository):
         opened, location = repo, location_of(repo)
     else:
@@ -269,146 +464,9 @@ def _plan_target(repo: Target, group: str, branch: str) -> PlanTarget:
                 raise InvalidInputError(
                     f"there is no repository at {location} yet, and a new one has the branch 'main' alone"
                 )
-            return PlanTarget(location, group, branch, None, "create")
+            return location, None
         opened = open_repository(location, create=False)
     base = tip_of(opened, branch)
     check_no_secret(read_fork(dump_fork(opened.writable_session(branch).fork())))
     check_absent(opened, base, group)
-    return PlanTarget(location, group, branch, base, "create")
-
-
-def _open_target(plan: Plan, repo: icechunk.Repository | None) -> tuple[icechunk.Repository, PrivateBranch]:
-    """The repository, created if the plan says so, and the run's private branch, not yet made."""
-    target = plan.target
-    if repo is None and target.location is None:
-        raise InvalidInputError("the plan does not say how to open its repository; pass it to run(plan, repo)")
-    location = target.location if repo is None else location_of(repo)
-    if repo is None:
-        assert target.location is not None
-        repo = open_repository(target.location, create=target.base is None)
-    tip = tip_of(repo, target.branch)
-    base = target.base
-    if base is None:
-        if next(iter(repo.ancestry(snapshot_id=tip))).parent_id is not None:
-            raise ConflictError(
-                f"a repository was created at {location} since the plan was made, and has commits already. "
-                "Nothing was published; plan again."
-            )
-        base = tip
-    state = read_fork(dump_fork(repo.writable_session(target.branch).fork()))
-    require_layout(state)
-    check_no_secret(state)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    run_id = f"{stamp}-{secrets.token_hex(4)}"
-    return repo, PrivateBranch(repo, location, PREFIX + run_id, target.branch, base)
-
-
-@contextlib.contextmanager
-def _removed(private: PrivateBranch) -> Iterator[None]:
-    """Remove the private branch in the end, whatever happened; what happened stays what is told."""
-    try:
-        yield
-    except BaseException:
-        _remove(private)
-        raise
-    # The run is published, and nothing that goes wrong from here on can change that.
-    with contextlib.suppress(KeyboardInterrupt):
-        _remove(private)
-
-
-def _remove(private: PrivateBranch) -> None:
-    try:
-        private.delete()
-    except (icechunk.IcechunkError, BackendError, OSError) as error:
-        logger.warning("the branch %s could not be removed: %s", private.name, error)
-
-
-def _initialise(
-    plan: Plan, repo: icechunk.Repository, private: PrivateBranch
-) -> tuple[icechunk.Session, Expected, bytes]:
-    """Commit the template; return the session that merges, what receipts must agree with, and the fork."""
-    group = plan.target.group
-    session = repo.writable_session(private.name)
-    write_template(session, group, plan.template, plan.sources[0])
-    base = private.commit_template(session, "frazil: template")
-    session = repo.writable_session(private.name)
-    clean = dump_fork(session.fork())
-    state = read_fork(clean)
-    names = [grid.array for grid in plan.grids]
-    nodes = {
-        node_id(session.get_node_id("/" + "/".join(part for part in (group, name) if part))): name for name in names
-    }
-    expected = Expected(
-        run_id=private.name.removeprefix(PREFIX),
-        plan_hash=plan.hash,
-        base=base,
-        fork=state,
-        nodes=nodes,
-        regions=frozenset(plan.regions),
-        grids={grid.array: grid for grid in plan.grids},
-    )
-    return session, expected, clean
-
-
-def _execute(plan: Plan, clean: bytes, gathering: Gathering, executor: Executor, listener: Listener) -> Spent:
-    """Call a function for every task; admit and merge receipts as they arrive."""
-    expected = gathering.expected
-    directory = run_directory(plan.target.location, expected.run_id) if listener is not silent else None
-    tasks = [
-        WriteTask(
-            run_id=expected.run_id,
-            plan_hash=expected.plan_hash,
-            number=number,
-            group=plan.target.group,
-            fork=clean,
-            base=expected.base,
-            append_dim=plan.template.append_dim,
-            sources=plan.sources[slice(*task.sources)],
-            regions=task.regions,
-            memory_bytes=task.memory_bytes,
-            run_directory=directory,
-        )
-        for number, task in enumerate(plan.tasks)
-    ]
-    spent = Spent()
-    with following(directory, plan.region_count, plan.nbytes, listener) as tell:
-        tell(0, 0)
-        try:
-            for _, value in results(executor, handler.write, tasks):
-                for receipt in load_receipts(value):
-                    gathering.add(receipt)
-                    spent = spent.plus(receipt)
-                tell(len(gathering.written), sum(written.nbytes for written in gathering.written.values()))
-        except (InvalidInputError, BackendError) as error:
-            # Something was written by then, and the plan had been sound.
-            raise IncompleteRunError(f"a function failed, and nothing was published: {error}") from error
-    missing = gathering.missing
-    if missing:
-        raise IncompleteRunError(
-            f"{len(missing)} of {plan.region_count} regions are missing, first {missing[0]}; nothing was published"
-        )
-    return spent
-
-
-def _checks(executor: Executor, tasks: Sequence[VerifyTask]) -> Iterator[RegionCheck]:
-    """Functions read back."""
-    return (check for _, value in results(executor, handler.verify, tasks) for check in load_checks(value))
-
-
-def _message(plan: Plan) -> str:
-    count = len(plan.sources)
-    return f"frazil: create /{plan.target.group} from {count} file{'s' * (count > 1)}"
-
-
-def _metadata(plan: Plan, run_id: str) -> dict[str, object]:
-    names = [PurePosixPath(source.url).name for source in plan.sources]
-    return {
-        "frazil": {
-            "run_id": run_id,
-            "plan_hash": plan.hash,
-            "versions": plan.versions,
-            "sources": {"count": len(names), "first": names[0], "last": names[-1]},
-            "regions": plan.region_count,
-            "bytes": plan.nbytes,
-        }
-    }
+    return location, base

@@ -21,6 +21,8 @@ class Progress:
         Of files while scanning, of regions later.
     done_bytes, total_bytes
         Of the values of these regions, before compression.
+    run_id
+        The run, once there is one.
     """
 
     stage: Stage
@@ -28,6 +30,7 @@ class Progress:
     total: int = 0
     done_bytes: int = 0
     total_bytes: int = 0
+    run_id: str = ""
 
 
 type Listener = Callable[[Progress], None]
@@ -87,6 +90,8 @@ class Result:
         The largest resident size of any function.
     read_seconds, write_seconds
         Spent in functions reading, and encoding and writing, added up.
+    already_published
+        Whether the run had been published before; nothing was done then.
     """
 
     run_id: str
@@ -102,3 +107,4 @@ class Result:
     peak_memory_bytes: int
     read_seconds: float
     write_seconds: float
+    already_published: bool = False

@@ -11,6 +11,7 @@ found before Icechunk sees them.
 
 import io
 import pickle
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Never
 
@@ -112,6 +113,70 @@ class ForkState:
         for (node, _), indices in nodes.items():
             written.setdefault(node, []).extend(indices)
         return written
+
+    def placed(self, onto: "ForkState", nodes: Mapping[bytes, bytes]) -> "ForkState":
+        """The same references in another clean fork of the same repository, under its own nodes.
+
+        A fork can be merged only into a session of its own base. Where a run has to be published on another
+        base, the template is committed there again, with the same arrays as new nodes, and what was written
+        is referred to from there. No chunk is written again.
+
+        Parameters
+        ----------
+        onto
+            A clean fork of the other base.
+        nodes
+            The node there that each node here stands for.
+
+        Raises
+        ------
+        ReceiptError
+            If the references are not laid out as Icechunk lays them out, or are of another node.
+        """
+        try:
+            found = msgspec.msgpack.decode(self.chunks, type=dict[tuple[bytes, _Extent], msgspec.Raw])
+            placed = {(nodes[node], extent): references for (node, extent), references in found.items()}
+            _, parts = _changes(self.session)
+            count = parts[_COUNT]
+        except (msgspec.MsgspecError, KeyError) as error:
+            raise ReceiptError(f"the chunk references of a fork cannot be read: {error}") from error
+        return _with(onto, msgspec.msgpack.encode(placed), count)
+
+    def without(self, chunks: Mapping[bytes, Collection[ChunkIndex]]) -> "ForkState":
+        """The fork less its references to some chunks, given by node.
+
+        Raises
+        ------
+        ReceiptError
+            If the references are not laid out as Icechunk lays them out.
+        """
+        try:
+            found = msgspec.msgpack.decode(self.chunks, type=dict[tuple[bytes, _Extent], dict[ChunkIndex, msgspec.Raw]])
+        except msgspec.MsgspecError as error:
+            raise ReceiptError(f"the chunk references of a fork cannot be read: {error}") from error
+        kept = {
+            (node, extent): left
+            for (node, extent), references in found.items()
+            if (left := {at: one for at, one in references.items() if at not in chunks.get(node, ())})
+        }
+        count = sum(map(len, kept.values()))
+        return _with(self, msgspec.msgpack.encode(kept), msgspec.Raw(msgspec.msgpack.encode(count)))
+
+
+def _with(state: ForkState, chunks: bytes, count: msgspec.Raw) -> ForkState:
+    """The frame of a state around other references."""
+    frame = msgspec.msgpack.decode(state.session, type=list[msgspec.Raw])
+    kind, parts = _changes(state.session)
+    parts[_CHUNKS], parts[_COUNT] = msgspec.Raw(chunks), count
+    frame[_CHANGES] = msgspec.Raw(msgspec.msgpack.encode({kind: parts}))
+    return ForkState(msgspec.msgpack.encode(frame), state.frame, chunks)
+
+
+def _changes(session: bytes) -> tuple[str, list[msgspec.Raw]]:
+    """What kind of changes a fork's state holds, and their parts."""
+    frame = msgspec.msgpack.decode(session, type=list[msgspec.Raw])
+    ((kind, parts),) = msgspec.msgpack.decode(frame[_CHANGES], type=dict[str, list[msgspec.Raw]]).items()
+    return kind, parts
 
 
 def dump_fork(fork: ForkSession) -> bytes:

@@ -89,6 +89,10 @@ class WriteGrid:
         """How many write units the region is made of."""
         return math.prod(part.stop - part.start for part in self.unit_slices(region))
 
+    def units(self, region: Region) -> Iterator[tuple[int, ...]]:
+        """The indices of the write units that the region is made of, in C order."""
+        return product(*(range(part.start, part.stop) for part in self.unit_slices(region)))
+
     def cut(self, max_units: int) -> Iterator[Region]:
         """Regions of at most `max_units` whole write units that cover the array once, in C order.
 

@@ -4,7 +4,7 @@ import hashlib
 import html
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Final, Literal
@@ -19,7 +19,7 @@ from frazil_functions.tasks import FileSource
 from frazil_functions.template import DatasetTemplate, check_group
 from frazil_functions.text import size
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 type Mode = Literal["create"]
 
@@ -71,6 +71,22 @@ def sources_of(regions: Sequence[Region], append_dim: str | None, spans: Sequenc
 
 
 @dataclass(frozen=True, slots=True)
+class Replica:
+    """Another repository that the same run publishes to.
+
+    Attributes
+    ----------
+    location
+        Where it is.
+    base
+        The snapshot that its branch was at; None if it is still to be created.
+    """
+
+    location: Location
+    base: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class PlanTarget:
     """Where the plan writes.
 
@@ -84,6 +100,8 @@ class PlanTarget:
         The snapshot that the plan was made against; None if the repository is still to be created.
     mode
         What becomes of what is there.
+    replicas
+        Other repositories that get the same values, and are published before this one.
     """
 
     location: Location | None
@@ -91,9 +109,23 @@ class PlanTarget:
     branch: str
     base: str | None
     mode: Mode
+    replicas: tuple[Replica, ...] = ()
 
     def __post_init__(self) -> None:
         check_group(self.group)
+        named = [location.url for location in self.locations if location is not None]
+        if len(set(named)) != len(named):
+            raise InvalidInputError(f"a repository is named twice among {', '.join(named)}; name each once")
+
+    @property
+    def locations(self) -> tuple[Location | None, ...]:
+        """Where every repository is; the primary last, as it is published last."""
+        return (*(replica.location for replica in self.replicas), self.location)
+
+    @property
+    def bases(self) -> tuple[str | None, ...]:
+        """The base in every repository, in the same order."""
+        return (*(replica.base for replica in self.replicas), self.base)
 
 
 @dataclass(frozen=True)
@@ -128,6 +160,17 @@ class Plan:
     def hash(self) -> str:
         """SHA-256 of the plan's JSON, in hexadecimal."""
         return hashlib.sha256(self.to_json()).hexdigest()
+
+    @cached_property
+    def work_hash(self) -> str:
+        """SHA-256 of what is to be written and where, whatever the repositories hold by now.
+
+        Two plans of the same work that were made before and after a commit, or before and after the
+        repository was created, have it in common.
+        """
+        replicas = tuple(replace(replica, base=None) for replica in self.target.replicas)
+        target = replace(self.target, base=None, replicas=replicas)
+        return hashlib.sha256(replace(self, target=target, versions={}).to_json()).hexdigest()
 
     @property
     def regions(self) -> Iterator[Region]:
@@ -238,6 +281,7 @@ class Plan:
         rows = [
             ("target", f"{self.target.location or 'a repository'} {self.target.branch}:/{self.target.group}"),
             ("base", self.target.base or "new repository"),
+            *(("replica", f"{replica.location}") for replica in self.target.replicas),
             ("sources", f"{len(self.sources)} files" + (f" along {axis}" if axis else "")),
             ("dimensions", ", ".join(f"{dim} {size}" for dim, size in template.sizes.items())),
         ]

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -47,6 +47,15 @@ class Location:
     def path(self) -> Path | None:
         """The directory of a local repository."""
         return None if "://" in self.url else Path(self.url)
+
+    @property
+    def parent(self) -> "Location":
+        """The place that this one lies in."""
+        return replace(self, url=self.url.rstrip("/").rpartition("/")[0])
+
+    def below(self, name: str) -> "Location":
+        """A place within this one."""
+        return replace(self, url=f"{self.url.rstrip('/')}/{name}")
 
 
 def locate(where: "str | Path | Location") -> Location:
@@ -234,16 +243,6 @@ def _create(location: Location) -> icechunk.Repository:
             if location.path is not None or not _exists(location):
                 raise
             return icechunk.Repository.open(storage_of(location))
-
-
-def run_directory(location: Location | None, run_id: str) -> str | None:
-    """Where a run's directory is: beside the repository, never within it.
-
-    None where functions could not find it: they know the endpoint of their environment alone.
-    """
-    if location is None or location.endpoint_url not in {None, environment().endpoint_url}:
-        return None
-    return f"{location.url}.frazil/{run_id}"
 
 
 def _new_config() -> icechunk.RepositoryConfig:

@@ -1,47 +1,41 @@
-"""Gathering: admit each receipt or refuse it, and merge what is admitted as it arrives."""
+"""Gathering: merge what is admitted, as it arrives; the first receipt of a region wins."""
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 
 import icechunk
-import numpy as np
 
-from frazil_functions.errors import ReceiptError, VerificationError
-from frazil_functions.forks import ChunkIndex, ForkState, read_fork
-from frazil_functions.grids import WriteGrid
+from frazil_functions.errors import ReceiptError
+from frazil_functions.forks import ForkState
 from frazil_functions.regions import Region
+from frazil_functions.rundir import RunDirectory
+from frazil_functions.runs.admit import Expected, admit
 from frazil_functions.tasks import Receipt, RegionReceipt
 
-type _Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-"""Chunk indices, one in each row."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """What a receipt of this run must agree with.
+class Sink:
+    """Where the forks of one repository are merged.
 
     Attributes
     ----------
-    run_id, plan_hash, base
-        As the tasks were given them.
-    fork
-        The state of the clean fork that every task was given.
-    nodes
-        Icechunk's id of every array that functions write, and the array's name.
-    regions
-        Every region of the plan.
-    grids
-        The write grid of every array that functions write, by name.
+    session
+        A session of the snapshot that they were made from; or, with `onto`, of another one.
+    onto, nodes
+        The state of a clean fork of that other one, and what every array's node is called there.
     """
 
-    run_id: str
-    plan_hash: str
-    base: str
-    fork: ForkState
-    nodes: dict[bytes, str]
-    regions: frozenset[Region]
-    grids: dict[str, WriteGrid]
+    session: icechunk.Session
+    onto: ForkState | None = None
+    nodes: Mapping[bytes, bytes] = field(default_factory=dict)
+
+    def merge(self, state: ForkState) -> None:
+        """Merge an admitted fork."""
+        placed = state if self.onto is None else state.placed(self.onto, self.nodes)
+        self.session.merge(placed.session_object())
 
 
 @dataclass(slots=True)
@@ -52,26 +46,70 @@ class Gathering:
     ----------
     expected
         What receipts must agree with.
-    session
-        Where their forks are merged: the one that the clean fork was made from.
+    sinks
+        Where their forks are merged, by the repository's position in the run.
     written
         The receipt of each region that was admitted first.
+    refused
+        Why receipts were not admitted, by name.
+    seen
+        Names of the receipts that were looked at.
     """
 
     expected: Expected
-    session: icechunk.Session
+    sinks: Mapping[int, Sink]
     written: dict[Region, RegionReceipt] = field(default_factory=dict)
+    refused: dict[str, ReceiptError] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
 
     @property
     def missing(self) -> list[Region]:
         """Regions of the plan that no admitted receipt holds, in the plan's spelling, sorted."""
         return sorted(self.expected.regions - self.written.keys(), key=str)
 
-    def add(self, receipt: Receipt) -> int:
-        """Admit a receipt and merge its fork; return how many regions it adds.
+    @property
+    def missing_count(self) -> int:
+        """How many regions no admitted receipt holds."""
+        return len(self.expected.regions) - len(self.written)
 
-        A receipt whose regions are all held already is ignored. Nothing is merged unless all of
-        it is admitted, for a merge cannot be taken back.
+    @property
+    def nbytes(self) -> int:
+        """The size of the values of what is written, in bytes."""
+        return sum(written.nbytes for written in self.written.values())
+
+    def read(self, directory: RunDirectory, names: Iterable[str]) -> list[Receipt]:
+        """Admit receipts of the run directory that were not looked at before; those that added regions.
+
+        One that is damaged or does not belong here is refused, and what it names stays missing.
+
+        Raises
+        ------
+        ReceiptError
+            If two receipts disagree about a region's values.
+        BackendError
+            If the directory cannot be read.
+        """
+        new = sorted(set(names) - self.seen)
+        added = []
+        for name, receipt in directory.read_receipts(new):
+            self.seen.add(name)
+            try:
+                if isinstance(receipt, ReceiptError):
+                    raise receipt
+                states = admit(receipt, self.expected)
+            except ReceiptError as error:
+                logger.warning("the receipt %s is refused: %s", name, error)
+                self.refused[name] = error
+                continue
+            if self._merge(receipt, states):
+                added.append(receipt)
+        return added
+
+    def add(self, receipt: Receipt) -> int:
+        """Admit a receipt and merge its forks; return how many regions it adds.
+
+        Of regions that are held already, it counts for nothing. Nothing is merged unless all of it is
+        admitted, for a merge cannot be taken back.
 
         Raises
         ------
@@ -80,146 +118,30 @@ class Gathering:
             that the plan does not have; writes chunks outside of its regions, or lacks some; or
             says of a region something else than the receipt that was admitted before.
         """
-        state = admit(receipt, self.expected)
+        return self._merge(receipt, admit(receipt, self.expected))
+
+    def _merge(self, receipt: Receipt, states: tuple[ForkState, ...]) -> int:
         for written in receipt.regions:
             before = self.written.get(written.region)
             if before is not None and before.crc32c != written.crc32c:
                 raise ReceiptError(
                     f"two functions wrote {written.region} and disagree about its values (checksums "
                     f"{before.crc32c:08x} and {written.crc32c:08x}); the source changed while it was read, or reading "
-                    "it does not give the same twice"
+                    "it does not give the same twice. Plan again"
                 )
         new = [written for written in receipt.regions if written.region not in self.written]
-        if new:
-            self.session.merge(state.session_object())
-            self.written |= {written.region: written for written in new}
+        if not new:
+            return 0
+        held = [written.region for written in receipt.regions if written.region in self.written]
+        for at, sink in self.sinks.items():
+            sink.merge(states[at].without(self._chunks(at, held)) if held else states[at])
+        self.written |= {written.region: written for written in new}
         return len(new)
 
-
-def admit(receipt: Receipt, expected: Expected) -> ForkState:
-    """The receipt's fork, if the receipt belongs to the run and its fork holds its regions exactly.
-
-    Icechunk's merge checks none of this: it takes forks of other repositories, bases and arrays.
-
-    Raises
-    ------
-    ReceiptError
-        Saying what does not agree.
-    """
-    for what, ours, theirs in (
-        ("run", expected.run_id, receipt.run_id),
-        ("plan", expected.plan_hash, receipt.plan_hash),
-        ("base snapshot", expected.base, receipt.base),
-    ):
-        if ours != theirs:
-            raise ReceiptError(f"a receipt of task {receipt.number} is of the {what} {theirs!r}, and this is {ours!r}")
-    regions = [written.region for written in receipt.regions]
-    for region in regions:
-        if region not in expected.regions:
-            raise ReceiptError(f"a receipt of task {receipt.number} names {region}, which the plan does not have")
-    if len(set(regions)) != len(regions):
-        raise ReceiptError(f"a receipt of task {receipt.number} names a region twice")
-    state = read_fork(receipt.fork)
-    if state.frame != expected.fork.frame:
-        raise ReceiptError(
-            f"the fork in a receipt of task {receipt.number} is not one of this run's: its repository, credentials, "
-            "base snapshot or metadata differ from the fork that the task was given"
-        )
-    _check_chunks(receipt, state.written(), expected)
-    return state
-
-
-def _check_chunks(receipt: Receipt, written: dict[bytes, list[ChunkIndex]], expected: Expected) -> None:
-    owned: dict[str, list[Region]] = {}
-    for one in receipt.regions:
-        owned.setdefault(one.region.array, []).append(one.region)
-    for node in written.keys() - expected.nodes.keys():
-        raise ReceiptError(
-            f"the fork in a receipt of task {receipt.number} writes an array that is none of the template's "
-            f"(node {node.hex()})"
-        )
-    by_array = {expected.nodes[node]: indices for node, indices in written.items()}
-    for array in owned.keys() | by_array.keys():
-        problem = difference(expected.grids[array], owned.get(array, []), by_array.get(array, []))
-        if problem:
-            raise ReceiptError(f"the fork in a receipt of task {receipt.number} {problem}")
-
-
-def difference(grid: WriteGrid, regions: list[Region], indices: Collection[Sequence[int]]) -> str:
-    """How a list of chunks differs from the write units of some regions; empty if it does not.
-
-    What it costs grows with the box around the regions, not with the array: a receipt's regions
-    are neighbours.
-    """
-    ndim = len(grid.counts)
-    if not set(map(len, indices)) <= {ndim}:
-        return f"names chunks outside of {grid.array!r}"
-    at = np.fromiter(chain.from_iterable(indices), np.int64, len(indices) * ndim).reshape(len(indices), ndim)
-    parts = [grid.unit_slices(region) for region in regions]
-    low = [min((part[axis].start for part in parts), default=0) for axis in range(ndim)]
-    high = [max((part[axis].stop for part in parts), default=0) for axis in range(ndim)]
-    box = tuple(stop - start for start, stop in zip(low, high, strict=True))
-    owned = np.zeros(box if parts else 0, bool)
-    for part in parts:
-        owned[tuple(slice(one.start - start, one.stop - start) for one, start in zip(part, low, strict=True))] = True
-    inside = _within(at, low, high) if parts else np.zeros(len(at), bool)
-    if not inside.all():
-        if not _within(at, [0] * ndim, grid.counts).all():
-            return f"names chunks outside of {grid.array!r}"
-        return f"writes {_chunks(grid, at[~inside])}, which no region of it owns"
-    found = np.zeros_like(owned)
-    if len(at):
-        found[tuple(column - start for column, start in zip(at.T, low, strict=True))] = True
-    if np.array_equal(found, owned):
-        return ""
-    outside, lacking = np.argwhere(found & ~owned) + low, np.argwhere(owned & ~found) + low
-    if len(outside):
-        return f"writes {_chunks(grid, outside)}, which no region of it owns"
-    return f"lacks {_chunks(grid, lacking)}, which its regions own"
-
-
-def _within(at: _Indices, low: Sequence[int], high: Sequence[int]) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Which of some chunk indices lie in a box."""
-    inside = np.ones(len(at), bool)
-    for column, start, stop in zip(at.T, low, high, strict=True):
-        inside &= (column >= start) & (column < stop)
-    return inside
-
-
-def _chunks(grid: WriteGrid, indices: _Indices) -> str:
-    first = min(tuple(int(part) for part in index) for index in indices)
-    more = f" and {len(indices) - 1} more" if len(indices) > 1 else ""
-    return f"chunk {first}{more} of {grid.array!r}"
-
-
-def check_merged(session: icechunk.Session, group: str, grids: list[WriteGrid], regions: frozenset[Region]) -> None:
-    """Hold what the merged session says it changed against the plan.
-
-    Raises
-    ------
-    VerificationError
-        If it changed anything but the plan's chunks, or not all of them.
-    """
-    status = session.status()
-    updated = dict(status.updated_chunks)
-    by_array: dict[str, list[Region]] = {}
-    for region in regions:
-        by_array.setdefault(region.array, []).append(region)
-    for grid in grids:
-        path = "/" + "/".join(part for part in (group, grid.array) if part)
-        problem = difference(grid, by_array.get(grid.array, []), updated.pop(path, []))
-        if problem:
-            raise VerificationError(f"the merged session {problem}; nothing was published")
-    changed = [
-        *updated,
-        *status.new_arrays,
-        *status.new_groups,
-        *status.deleted_arrays,
-        *status.deleted_groups,
-        *status.updated_arrays,
-        *status.updated_groups,
-    ]
-    if changed:
-        raise VerificationError(
-            f"the merged session changes {changed[0]!r}, which the plan does not; nothing was published"
-        )
+    def _chunks(self, at: int, regions: Iterable[Region]) -> dict[bytes, set[tuple[int, ...]]]:
+        """The chunks of some regions, by node."""
+        nodes = {name: node for node, name in self.expected.forks[at].nodes.items()}
+        found: dict[bytes, set[tuple[int, ...]]] = {}
+        for region in regions:
+            found.setdefault(nodes[region.array], set()).update(self.expected.grids[region.array].units(region))
+        return found

@@ -4,6 +4,8 @@ import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
+from typing import Self
 
 import icechunk
 
@@ -38,32 +40,18 @@ class PrivateBranch:
     target: str
     base: str
 
-    def create(self) -> None:
-        """Make the branch at the base.
-
-        Raises
-        ------
-        ConflictError
-            If the target branch is not at the base any more.
-        """
-        with exclusive(self.location):
-            self.check_base()
-            self.repo.create_branch(self.name, self.base)
-
-    def check_base(self) -> None:
-        """Refuse a target branch that has moved since the plan was made.
-
-        Raises
-        ------
-        ConflictError
-            Naming both snapshots.
-        """
-        tip = tip_of(self.repo, self.target)
-        if tip != self.base:
-            raise ConflictError(
-                f"the branch {self.target!r} has moved since the plan was made: from {self.base} to {tip}. "
-                "Nothing was published; plan again."
-            )
+    @classmethod
+    def make(cls, repo: icechunk.Repository, location: Location | None, run_id: str, target: str, base: str) -> Self:
+        """Make a branch of the run's own at the base; what an earlier attempt may have left is not touched."""
+        for number in count(1):
+            private = cls(repo, location, name_of(run_id, number), target, base)
+            with exclusive(location):
+                try:
+                    repo.create_branch(private.name, base)
+                except icechunk.AlreadyExistsError:
+                    continue
+                return private
+        raise AssertionError  # there is always another number
 
     def commit_template(self, session: icechunk.Session, message: str) -> str:
         """Commit the template; return the snapshot, which is where the forks come from."""
@@ -80,11 +68,13 @@ class PrivateBranch:
 
         Raises
         ------
-        ConflictError
-            If somebody else has moved it.
+        MovedError
+            If the target branch is somewhere else.
         """
         with exclusive(self.location):
-            self.check_base()
+            tip = tip_of(self.repo, self.target)
+            if tip != self.base:
+                raise MovedError(self.target, self.base, tip)
             try:
                 self.repo.reset_branch(self.target, snapshot, from_snapshot_id=self.base)
             except KeyboardInterrupt:
@@ -92,15 +82,36 @@ class PrivateBranch:
                 if tip_of(self.repo, self.target) != snapshot:
                     raise
             except icechunk.ConflictError as error:
-                raise ConflictError(
-                    f"the branch {self.target!r} moved away from {self.base} at the last moment. "
-                    "Nothing was published; plan again."
-                ) from error
+                tip = tip_of(self.repo, self.target)
+                if tip != snapshot:  # else it was this very move, whose first answer was lost
+                    raise MovedError(self.target, self.base, tip) from error
 
     def delete(self) -> None:
         """Remove the branch; it may be gone."""
-        with exclusive(self.location), contextlib.suppress(icechunk.NotFoundError):
-            self.repo.delete_branch(self.name)
+        delete_branch(self.repo, self.location, self.name)
+
+
+class MovedError(ConflictError):
+    """The target branch is not where it was; what is to be done about it, the run decides."""
+
+    def __init__(self, branch: str, base: str, tip: str) -> None:
+        super().__init__(f"the branch {branch!r} has moved from {base} to {tip}. Nothing was published; plan again.")
+
+
+def name_of(run_id: str, number: int = 1) -> str:
+    """The name of a run's private branch; of another one, if attempts before left theirs."""
+    return f"{PREFIX}{run_id}" + (f"+{number}" if number > 1 else "")
+
+
+def run_of(branch: str) -> str | None:
+    """The run that a branch is private to, if it is one."""
+    return branch.removeprefix(PREFIX).partition("+")[0] if branch.startswith(PREFIX) else None
+
+
+def delete_branch(repo: icechunk.Repository, location: Location | None, name: str) -> None:
+    """Remove a branch; it may be gone."""
+    with exclusive(location), contextlib.suppress(icechunk.NotFoundError):
+        repo.delete_branch(name)
 
 
 def tip_of(repo: icechunk.Repository, branch: str) -> str:

@@ -14,11 +14,12 @@ import zarr
 import zarr.errors
 
 from frazil_functions.errors import ExistingGroupError, InvalidInputError, SourceError
-from frazil_functions.reading.encoding import STRING, Values, fill_of, stored_attributes
+from frazil_functions.reading.encoding import STRING, Values, fill_of, native, stored_attributes
 from frazil_functions.reading.opening import open_raw, read_raw
 from frazil_functions.reading.scanning import Labels
 from frazil_functions.tasks import FileSource
 from frazil_functions.template import ArrayTemplate, DatasetTemplate, check_group
+from frazil_functions.writing.targets import open_targets
 
 
 def check_absent(repo: icechunk.Repository, snapshot: str, group: str) -> None:
@@ -50,17 +51,26 @@ def _node(store: icechunk.IcechunkStore, path: str) -> zarr.Group | zarr.Array[A
         return None
 
 
-def write_template(session: icechunk.Session, group: str, template: DatasetTemplate, first: FileSource) -> None:
+def write_template(
+    session: icechunk.Session, group: str, template: DatasetTemplate, static: Mapping[str, Values]
+) -> None:
     """Create the group and its arrays; write labels and what does not have the append dimension.
+
+    Parameters
+    ----------
+    session, group
+        Where.
+    template
+        What is created.
+    static
+        The values of its static arrays.
 
     Raises
     ------
-    SourceError
-        If the first file has changed since the plan was made, or cannot be read.
     InvalidInputError
         If a label or another value that the plan holds is not of its array's type and shape.
     """
-    eager = _read_static(template, first)
+    eager = {name: labels.values() for name, labels in template.labels.items()} | dict(static)
     for name, values in eager.items():
         _check_eager(template.arrays[name], values)
     with warnings.catch_warnings():
@@ -102,15 +112,29 @@ def _check_eager(array: ArrayTemplate, values: Values) -> None:
         )
 
 
-def _read_static(template: DatasetTemplate, first: FileSource) -> Mapping[str, Values]:
-    eager = {name: labels.values() for name, labels in template.labels.items()}
+def read_static(template: DatasetTemplate, first: FileSource) -> dict[str, Values]:
+    """The values of the template's static arrays, from the first file.
+
+    Raises
+    ------
+    SourceError
+        If the file has changed since the plan was made, or cannot be read.
+    """
     names = [array for array in template.arrays.values() if array.role == "static"]
     if not names:
-        return eager
+        return {}
+    found: dict[str, Values] = {}
     with open_raw(first.url, first.engine) as dataset:
         for array in names:
             values = read_raw(dataset, first.url, array.name, (slice(None),) * len(array.dims))
             if Labels.of(values).digest != array.digest:
                 raise SourceError(f"{first.url}: {array.name!r} has changed since the plan was made; plan again")
-            eager[array.name] = values
-    return eager
+            found[array.name] = values
+    return found
+
+
+def stored_static(session: icechunk.Session, group: str, template: DatasetTemplate) -> dict[str, Values]:
+    """The values of the template's static arrays as a snapshot holds them, whatever became of the file."""
+    names = [array.name for array in template.arrays.values() if array.role == "static"]
+    arrays = open_targets(session, group, names, "r")
+    return {name: native(np.asarray(array[...])) for name, array in arrays.items()}

@@ -26,7 +26,7 @@ class Target:
 
 
 def open_targets(
-    fork: icechunk.ForkSession, group: str, names: Iterable[str], mode: Literal["r", "r+"]
+    fork: icechunk.ForkSession | icechunk.Session, group: str, names: Iterable[str], mode: Literal["r", "r+"]
 ) -> dict[str, zarr.Array[Any]]:
     """Arrays of the template, by name.
 

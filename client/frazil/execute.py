@@ -1,0 +1,244 @@
+"""Executing: call a function for every task, gather what it wrote, call again for what is missing."""
+
+import logging
+import random
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from frazil.execution.executor import Calls, Executor
+from frazil.execution.stragglers import late
+from frazil.report import Listener, Progress, Spent
+from frazil_functions import handler
+from frazil_functions.errors import FrazilError, IncompleteRunError, InvalidInputError, ReceiptError
+from frazil_functions.runs.gather import Gathering
+from frazil_functions.runs.run import Run
+from frazil_functions.tasks import WriteTask, load_written
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 1.0
+"""How long to wait between two looks at the run directory, at least."""
+
+LOOK_SHARE: Final = 0.05
+"""Which share of the time may be spent looking, where a look takes long."""
+
+_BACKOFF_MOST: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often, and when, a task is tried again.
+
+    Attributes
+    ----------
+    attempts
+        How often a task is tried in all before the run gives up.
+    backoff
+        Seconds before the second attempt; each further one waits twice as long, at most a minute, and up to half
+        as long again by chance, so that calls that were throttled together do not come back together.
+    backups
+        Whether a call that takes three times as long as others gets a second one beside it, where there is room.
+    """
+
+    attempts: int = 3
+    backoff: float = 1.0
+    backups: bool = True
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise InvalidInputError(f"a task would be tried {self.attempts} times; use at least 1")
+        if not 0 <= self.backoff < float("inf"):
+            raise InvalidInputError(f"a backoff of {self.backoff} seconds is none; use 0 or more")
+
+    def delay(self, failures: int) -> float:
+        """Seconds to wait after so many failures."""
+        wait = min(_BACKOFF_MOST, self.backoff * 2 ** (failures - 1))
+        return wait * random.uniform(1.0, 1.5)  # noqa: S311 - chance, not secrecy
+
+
+def execute(run: Run, executor: Executor, gathering: Gathering, retry: Retry, listener: Listener) -> Spent:
+    """Write every region that has no receipt; return what it took.
+
+    Parameters
+    ----------
+    run, gathering
+        The run, and what is gathered of it so far.
+    executor
+        Where functions run.
+    retry
+        How often a task is tried.
+    listener
+        Told how many regions are written.
+
+    Raises
+    ------
+    IncompleteRunError
+        If a task failed for good, or too often. What was written is kept.
+    """
+    following = _Following(run, gathering, listener)
+    following.look()
+    missing = _tasks(run, gathering, range(len(run.plan.tasks)))
+    if missing:
+        with executor.calls(handler.write) as calls:
+            _Execution(run, executor.workers, calls, following, retry).go(missing)
+    return following.spent
+
+
+def _tasks(run: Run, gathering: Gathering, numbers: Iterable[int]) -> list[WriteTask]:
+    """What is left to be written of some tasks."""
+    return [task for number in numbers if (task := run.task(number, gathering.written.keys())) is not None]
+
+
+class _Following:
+    """The run directory, looked at once a second at most while calls run."""
+
+    def __init__(self, run: Run, gathering: Gathering, listener: Listener) -> None:
+        self.gathering = gathering
+        self.spent = Spent()
+        self._run = run
+        self._listener = listener
+        self.next = 0.0
+
+    def look(self) -> None:
+        """Gather what is new."""
+        begin = time.monotonic()
+        names = self._run.directory.list_receipts()
+        took = time.monotonic() - begin
+        self.add(names)
+        self.next = time.monotonic() + max(LOOK_SECONDS, took / LOOK_SHARE)
+
+    def add(self, names: Iterable[str]) -> None:
+        """Gather receipts by name."""
+        for receipt in self.gathering.read(self._run.directory, names):
+            self.spent = self.spent.plus(receipt)
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell the listener."""
+        record = self._run.record
+        done, nbytes = len(self.gathering.written), self.gathering.nbytes
+        self._listener(Progress("write", done, record.regions, nbytes, record.nbytes, run_id=record.run_id))
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call that was submitted."""
+
+    task: int
+    submitted: float
+    seen: float = 0.0
+
+
+@dataclass(slots=True)
+class _Execution:
+    """Calls under way, and those that are to be made again."""
+
+    run: Run
+    workers: int
+    calls: Calls[WriteTask, bytes]
+    following: _Following
+    retry: Retry
+    made: dict[int, _Call] = field(default_factory=dict)
+    submitted: int = 0
+    failures: dict[int, int] = field(default_factory=dict)
+    due: list[tuple[float, int]] = field(default_factory=list)
+    durations: list[float] = field(default_factory=list)
+    doubled: set[int] = field(default_factory=set)
+
+    def go(self, tasks: list[WriteTask]) -> None:
+        """Call until nothing is missing."""
+        self.submit(tasks)
+        while self.following.gathering.missing_count:
+            if not self.calls.outstanding and not self.due:
+                raise self.error("regions are missing, and no call writes them")
+            outcome = self.calls.next(timeout=self.patience())
+            if outcome is not None:
+                call = self.made.pop(outcome.index)
+                if outcome.error is not None:
+                    self.failed(call.task, outcome.error)
+                else:
+                    self.durations.append(call.seen or time.monotonic() - call.submitted)
+                    assert outcome.value is not None
+                    self.returned(call.task, outcome.value)
+            if time.monotonic() >= self.following.next and self.calls.outstanding:
+                self.following.look()
+                self.back_up()
+            self.submit_due()
+
+    def patience(self) -> float:
+        """Seconds until there is something to do beside waiting for a call."""
+        moments = [at for at, _ in self.due] + ([self.following.next] if self.calls.outstanding else [])
+        wait = max(0.0, min(moments, default=0.0) - time.monotonic())
+        if not self.calls.outstanding:
+            time.sleep(wait)
+            return 0.0
+        return wait
+
+    def submit(self, tasks: list[WriteTask]) -> None:
+        """Make calls, now."""
+        now = time.monotonic()
+        for task in tasks:
+            self.made[self.submitted] = _Call(task.number, now)
+            self.submitted += 1
+        if tasks:
+            self.calls.submit(tasks)
+
+    def returned(self, number: int, value: bytes) -> None:
+        """Gather what a call says it wrote; what it should have written and did not is a failure."""
+        try:
+            self.following.add(load_written(value).receipts)
+        except ReceiptError as error:
+            raise self.error(str(error), error) from error
+        if _tasks(self.run, self.following.gathering, [number]):
+            refused = list(self.following.gathering.refused.values())
+            lost = ReceiptError(f"task {number} returned, and its receipts are not in the run directory")
+            self.failed(number, refused[-1] if refused else lost, again=True)
+
+    def failed(self, number: int, error: Exception, *, again: bool = False) -> None:
+        """Plan another attempt, unless none can help or there were enough."""
+        self.failures[number] = self.failures.get(number, 0) + 1
+        transient = again or not isinstance(error, FrazilError) or error.transient
+        if not transient:
+            raise self.error(f"a function failed: {error}", error) from error
+        if self.failures[number] >= self.retry.attempts:
+            what = f"task {number} failed {self.failures[number]} times, the last time so: {error}"
+            raise self.error(what, error) from error
+        wait = self.retry.delay(self.failures[number])
+        logger.warning("task %d is tried again in %.1f s: %s", number, wait, error)
+        self.due.append((time.monotonic() + wait, number))
+
+    def error(self, what: str, cause: Exception | None = None) -> IncompleteRunError:
+        """What the caller is told: how far the run is, and what to do."""
+        done, record = len(self.following.gathering.written), self.run.record
+        kind = ReceiptError if isinstance(cause, ReceiptError) else IncompleteRunError
+        return kind(
+            f"{what}. Nothing was published; {done} of {record.regions} regions are written and kept. When the "
+            f"cause is mended, resume run {record.run_id}"
+        )
+
+    def submit_due(self) -> None:
+        """Call again what has waited long enough, with only what it has not written yet."""
+        now = time.monotonic()
+        ready = {number for at, number in self.due if at <= now}
+        if ready:
+            self.due = [(at, number) for at, number in self.due if number not in ready]
+            self.following.look()  # a call that failed may have left receipts
+            self.submit(_tasks(self.run, self.following.gathering, sorted(ready)))
+
+    def back_up(self) -> None:
+        """Double calls that take much longer than others, where there is room."""
+        running = self.calls.running()
+        for index, seconds in running.items():
+            if index in self.made:
+                self.made[index].seen = seconds
+        room = self.workers - self.calls.outstanding
+        if not self.retry.backups or room <= 0:
+            return
+        known = {index for index, call in self.made.items() if call.task in self.doubled}
+        for index in late(running, self.durations, known)[:room]:
+            number = self.made[index].task
+            logger.info("task %d takes long, and gets a second call", number)
+            self.doubled.add(number)
+            self.submit(_tasks(self.run, self.following.gathering, [number]))

@@ -1,0 +1,248 @@
+"""Finishing a run: gather, verify and publish it once, however often and by whomever that is tried."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Final, Literal
+
+import icechunk
+
+from frazil_functions.errors import BackendError, ConflictError, IncompleteRunError, InvalidInputError, ReceiptError
+from frazil_functions.forks import dump_fork, read_fork
+from frazil_functions.rundir import RunDirectory, RunOutcome
+from frazil_functions.runs.admit import check_merged
+from frazil_functions.runs.disjoint import check_disjoint
+from frazil_functions.runs.gather import Gathering, Sink
+from frazil_functions.runs.publish import MovedError, PrivateBranch, delete_branch, run_of, tip_of
+from frazil_functions.runs.run import Run, nodes_of
+from frazil_functions.runs.start import commit_template
+from frazil_functions.runs.template import stored_static
+from frazil_functions.runs.verify import Reading, read_back
+
+logger = logging.getLogger(__name__)
+
+TRIES: Final = 10
+"""How often a publication is tried on a branch that others move again and again."""
+
+type Tell = Callable[[Literal["verify", "publish"]], None]
+
+
+def gather(run: Run) -> Gathering:
+    """What the run directory holds, merged.
+
+    Raises
+    ------
+    ReceiptError
+        If two receipts disagree about a region's values.
+    BackendError
+        If the directory cannot be read.
+    """
+    gathering = run.gathering()
+    gathering.read(run.directory, run.directory.list_receipts())
+    return gathering
+
+
+def finish(
+    run: Run,
+    gathering: Gathering | None = None,
+    *,
+    reading: Reading | None = None,
+    tell: Tell = lambda _: None,
+) -> RunOutcome:
+    """Publish a run whose regions are all written; do nothing if that is done already.
+
+    Replicas are published first and the primary last, each by one compare-and-swap. Where somebody else
+    has moved the branch, and left alone what the run writes, the run is published on top of that.
+
+    Parameters
+    ----------
+    run
+        The run.
+    gathering
+        What was gathered so far; by default what the run directory holds.
+    reading
+        How much is read back; by default what the run's record says, in this process.
+    tell
+        Told of every step.
+
+    Raises
+    ------
+    IncompleteRunError
+        If regions are missing, or what is stored is not what was planned or written.
+    ConflictError
+        If a branch has moved under what the run writes, or is gone. The run can be resumed when that is mended.
+    InvalidInputError
+        If the run was abandoned.
+    """
+    ended = run.directory.outcome()
+    if ended is None and not all(_published(run, at) for at in range(len(run.repos))):
+        gathering = gathering or gather(run)
+        ended = run.directory.outcome() if gathering.missing else None  # its receipts go when it is published
+        if ended is None:
+            require_complete(run, gathering)
+    if ended is not None:
+        return _check_published(run.directory, ended)
+    reading = reading or Reading(run.record.verify)
+    done = [_publish(run, at, gathering, reading, tell) for at in range(len(run.repos))]
+    ended = RunOutcome(
+        state="published",
+        snapshots=tuple(one.snapshot for one in done),
+        ended=time.time(),
+        regions=run.record.regions,
+        nbytes=run.record.nbytes,
+        verified=max(one.verified for one in done),
+    )
+    standing = run.directory.put_outcome(ended)
+    clear(run)
+    # What was published stays so, whatever somebody said of the run meanwhile.
+    return standing if standing.state == "published" else ended
+
+
+def require_complete(run: Run, gathering: Gathering) -> None:
+    """Refuse to go on while regions are missing.
+
+    Raises
+    ------
+    ReceiptError
+        If receipts were refused, with the first reason.
+    IncompleteRunError
+        Naming the first region.
+    """
+    missing = gathering.missing
+    if missing:
+        what = f"{len(missing)} of {run.record.regions} regions of run {run.run_id} are missing, first {missing[0]}"
+        hint = "Nothing was published; resume the run"
+        if gathering.refused:
+            reason = next(iter(gathering.refused.values()))
+            refused = f"{len(gathering.refused)} receipts were refused: {reason}"
+            raise ReceiptError(f"{what}, and {refused}. {hint}") from reason
+        raise IncompleteRunError(f"{what}. {hint}")
+
+
+def clear(run: Run) -> None:
+    """Remove what an ended run does not need any more; what cannot be removed stays for garbage collection."""
+    try:
+        for repo, target in zip(run.repos, run.record.targets, strict=True):
+            for branch in repo.list_branches():
+                if run_of(branch) == run.run_id:
+                    delete_branch(repo, target.location, branch)
+        run.directory.remove_work()
+    except (icechunk.IcechunkError, BackendError, OSError) as error:
+        logger.warning("run %s is published, and what it left could not be removed: %s", run.run_id, error)
+
+
+def _check_published(directory: RunDirectory, outcome: RunOutcome) -> RunOutcome:
+    if outcome.state != "published":
+        raise InvalidInputError(f"run {directory.run_id} was abandoned: {outcome.reason}. Plan again")
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A snapshot that was published, and how many regions were read back before."""
+
+    snapshot: str
+    verified: int = 0
+
+
+def _published(run: Run, at: int) -> _Done | None:
+    """Whether the run is part of the history of a repository's branch already."""
+    repo, target = run.repos[at], run.record.targets[at]
+    try:
+        for snapshot in repo.ancestry(branch=run.plan.target.branch):
+            said = snapshot.metadata.get("frazil")
+            if isinstance(said, dict) and said.get("run_id") == run.run_id:
+                return _Done(snapshot.id)
+            if snapshot.id == target.base:
+                return None
+    except icechunk.NotFoundError:
+        pass  # the branch is gone, which publishing will say
+    return None
+
+
+def check_bases(run: Run) -> None:
+    """Refuse, before anything is written, a run that could not be published.
+
+    Raises
+    ------
+    ConflictError
+        If a branch has moved under what the run writes, or is gone.
+    """
+    for at, (repo, target) in enumerate(zip(run.repos, run.record.targets, strict=True)):
+        if _published(run, at) is None:
+            check_disjoint(repo, run.plan, target.base, _tip(run, at))
+
+
+def _tip(run: Run, at: int) -> str:
+    try:
+        return tip_of(run.repos[at], run.plan.target.branch)
+    except InvalidInputError as error:
+        raise ConflictError(
+            f"{error}. Nothing was published; make the branch again, and resume run {run.run_id}"
+        ) from error
+
+
+def _publish(run: Run, at: int, gathering: Gathering | None, reading: Reading, tell: Tell) -> _Done:
+    problem: Exception | None = None
+    for number in range(TRIES):
+        done = _published(run, at)
+        if done is not None:
+            return done
+        assert gathering is not None  # else it was published before
+        try:
+            if number == 0 and at in gathering.sinks and _tip(run, at) == run.record.targets[at].base:
+                return _commit(run, run.branches[at], gathering, gathering.sinks[at], reading, tell)
+            # The values were read back the first time; later it is the references that could be wrong.
+            reading = replace(reading, mode="sample") if problem is not None and reading.mode == "full" else reading
+            return _replay(run, at, reading, tell)
+        except (MovedError, icechunk.ConflictError, icechunk.NotFoundError) as error:
+            problem = error
+    raise ConflictError(
+        f"the branch {run.plan.target.branch!r} moved {TRIES} times while run {run.run_id} was being published; resume "
+        f"it when there is less going on: {problem}"
+    ) from problem
+
+
+def _replay(run: Run, at: int, reading: Reading, tell: Tell) -> _Done:
+    """Publish on what the branch holds by now: the same template again, and references to what was written."""
+    repo, target, branch = run.repos[at], run.record.targets[at], run.plan.target.branch
+    tip = _tip(run, at)
+    check_disjoint(repo, run.plan, target.base, tip)
+    private = PrivateBranch.make(repo, target.location, run.run_id, branch, tip)
+    before = repo.readonly_session(snapshot_id=target.snapshot)
+    session, _ = commit_template(private, run.plan, stored_static(before, run.plan.target.group, run.plan.template))
+    here = {name: node for node, name in nodes_of(session, run.plan).items()}
+    nodes = {node: here[name] for node, name in nodes_of(before, run.plan).items()}
+    sink = Sink(session, read_fork(dump_fork(session.fork())), nodes)
+    gathering = Gathering(run.expected, {at: sink})
+    gathering.read(run.directory, run.directory.list_receipts())
+    require_complete(run, gathering)
+    return _commit(run, private, gathering, sink, reading, tell)
+
+
+def _commit(run: Run, private: PrivateBranch, gathering: Gathering, sink: Sink, reading: Reading, tell: Tell) -> _Done:
+    plan = run.plan
+    check_merged(sink.session, plan.target.group, list(plan.grids), run.expected.regions)
+    snapshot = private.commit_data(sink.session, run.record.message, _metadata(run))
+    tell("verify")
+    committed = dump_fork(private.repo.writable_session(private.name).fork())
+    verified = read_back(committed, plan.target.group, list(gathering.written.values()), reading, run.run_id)
+    tell("publish")
+    private.publish(snapshot)
+    return _Done(snapshot, verified)
+
+
+def _metadata(run: Run) -> dict[str, object]:
+    names = [PurePosixPath(source.url).name for source in run.plan.sources]
+    return {
+        "frazil": {
+            "run_id": run.run_id,
+            "plan_hash": run.record.plan_hash,
+            "versions": run.plan.versions,
+            "sources": {"count": len(names), "first": names[0], "last": names[-1]},
+            "regions": run.record.regions,
+            "bytes": run.record.nbytes,
+        }
+    }

@@ -1,0 +1,179 @@
+"""One run as every driver sees it: its directory, its record, its plan, its repositories; and the tasks it has."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import icechunk
+
+from frazil_functions import versions
+from frazil_functions.errors import IncompleteRunError, InvalidInputError
+from frazil_functions.forks import node_id, read_fork
+from frazil_functions.plan import Plan
+from frazil_functions.regions import Region
+from frazil_functions.repositories import open_repository
+from frazil_functions.rundir import RunDirectory, RunRecord
+from frazil_functions.runs.admit import Expected, ExpectedFork
+from frazil_functions.runs.gather import Gathering, Sink
+from frazil_functions.runs.publish import PrivateBranch
+from frazil_functions.tasks import WriteTask
+
+FLUSH_SECONDS: Final = 2.0
+"""When a task puts its first receipt; the following ones come after twice as long each."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has started.
+
+    Attributes
+    ----------
+    directory, record, plan
+        Where it lives, what it says of itself, and what it does.
+    repos
+        The repositories that it publishes to, the primary last.
+    """
+
+    directory: RunDirectory
+    record: RunRecord
+    plan: Plan
+    repos: tuple[icechunk.Repository, ...]
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self.record.run_id
+
+    @cached_property
+    def forks(self) -> tuple[bytes, ...]:
+        """The clean fork of every repository, as every task gets it."""
+        return tuple(self.directory.fork(target.fork) for target in self.record.targets)
+
+    @cached_property
+    def expected(self) -> Expected:
+        """What receipts must agree with."""
+        return Expected(
+            run_id=self.run_id,
+            plan_hash=self.record.plan_hash,
+            forks=tuple(
+                ExpectedFork(
+                    target.snapshot,
+                    read_fork(fork),
+                    nodes_of(repo.readonly_session(snapshot_id=target.snapshot), self.plan),
+                )
+                for repo, target, fork in zip(self.repos, self.record.targets, self.forks, strict=True)
+            ),
+            regions=frozenset(self.plan.regions),
+            grids={grid.array: grid for grid in self.plan.grids},
+        )
+
+    @property
+    def branches(self) -> tuple[PrivateBranch, ...]:
+        """The private branch that the run started with, in every repository."""
+        return tuple(
+            PrivateBranch(repo, target.location, target.branch, self.plan.target.branch, target.base)
+            for repo, target in zip(self.repos, self.record.targets, strict=True)
+        )
+
+    def gathering(self) -> Gathering:
+        """Nothing yet; what comes is merged into sessions of the private branches, where these are as they were left.
+
+        A branch that another driver has taken further has none: what it lacks is merged when the run is finished.
+        """
+        sinks = {}
+        for at, (private, target) in enumerate(zip(self.branches, self.record.targets, strict=True)):
+            try:
+                session = private.repo.writable_session(private.name)
+            except icechunk.NotFoundError:
+                continue
+            if session.snapshot_id == target.snapshot:
+                sinks[at] = Sink(session)
+        return Gathering(self.expected, sinks)
+
+    def task(self, number: int, written: Collection[Region] = ()) -> WriteTask | None:
+        """One task of the plan, less the regions that are written; None if nothing is left of it.
+
+        Raises
+        ------
+        InvalidInputError
+            If the plan has no such task.
+        """
+        tasks = self.plan.tasks
+        if not 0 <= number < len(tasks):
+            raise InvalidInputError(f"run {self.run_id} has the tasks 0 to {len(tasks) - 1}, and no task {number}")
+        regions = tuple(region for region in tasks[number].regions if region not in written)
+        if not regions:
+            return None
+        return WriteTask(
+            run_id=self.run_id,
+            plan_hash=self.record.plan_hash,
+            number=number,
+            group=self.plan.target.group,
+            forks=self.forks,
+            bases=tuple(target.snapshot for target in self.record.targets),
+            append_dim=self.plan.template.append_dim,
+            sources=self.plan.sources[slice(*tasks[number].sources)],
+            regions=regions,
+            memory_bytes=tasks[number].memory_bytes,
+            run_directory=self.directory.location,
+            versions=self.record.versions,
+            flush_seconds=FLUSH_SECONDS,
+        )
+
+
+def open_run(directory: RunDirectory, repo: icechunk.Repository | None = None) -> Run:
+    """A run that has started, from its directory.
+
+    Parameters
+    ----------
+    directory
+        Where it lives.
+    repo
+        The primary repository, where its location does not open it with the environment's credentials.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such run, it has not started, or another version of frazil or icechunk made it.
+    BackendError
+        If its directory or its repositories cannot be reached.
+    """
+    record, data = directory.record(), directory.plan()
+    if record is None or data is None:
+        raise InvalidInputError(f"there is no run at {directory.location}, or it has not started yet")
+    differs = versions.difference(record.versions)
+    if differs:
+        raise InvalidInputError(
+            f"run {record.run_id} was started with other versions ({differs}), which may lay out plans and forks in "
+            "another way; go on with those versions, or plan again"
+        )
+    plan = Plan.from_json(data)
+    if plan.hash != record.plan_hash:
+        raise IncompleteRunError(
+            f"the plan in {directory.location} is not the one that run {record.run_id} was started with; plan again"
+        )
+    return Run(directory, record, plan, open_repositories(plan, repo))
+
+
+def open_repositories(plan: Plan, repo: icechunk.Repository | None) -> tuple[icechunk.Repository, ...]:
+    """The plan's repositories, which exist; the primary last.
+
+    Raises
+    ------
+    InvalidInputError
+        If the plan does not say how to open the primary and it is not given, or one does not exist.
+    """
+    replicas = tuple(open_repository(replica.location, create=False) for replica in plan.target.replicas)
+    if repo is None:
+        if plan.target.location is None:
+            raise InvalidInputError("the plan does not say how to open its repository; pass the open repository")
+        repo = open_repository(plan.target.location, create=False)
+    return (*replicas, repo)
+
+
+def nodes_of(session: icechunk.Session, plan: Plan) -> dict[bytes, str]:
+    """Icechunk's ids of the arrays that functions write, as a snapshot has them, and their names."""
+    group = plan.target.group
+    paths = {grid.array: "/" + "/".join(part for part in (group, grid.array) if part) for grid in plan.grids}
+    return {node_id(session.get_node_id(path)): name for name, path in paths.items()}

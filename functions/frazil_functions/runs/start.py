@@ -1,0 +1,257 @@
+"""Starting a run: private branches with the template, clean forks, and a record that every driver goes by."""
+
+import contextlib
+import logging
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import icechunk
+
+from frazil_functions import versions
+from frazil_functions.errors import BackendError, InvalidInputError
+from frazil_functions.forks import check_no_secret, dump_fork, read_fork, require_layout
+from frazil_functions.plan import Plan
+from frazil_functions.reading.encoding import Values
+from frazil_functions.repositories import Location, check_target, location_of, open_repository
+from frazil_functions.rundir import RunDirectory, RunRecord, RunTarget, check_outside
+from frazil_functions.runs.disjoint import check_disjoint
+from frazil_functions.runs.publish import PrivateBranch, tip_of
+from frazil_functions.runs.run import Run, open_run
+from frazil_functions.runs.template import read_static, write_template
+from frazil_functions.runs.verify import Reading, Verify
+
+logger = logging.getLogger(__name__)
+
+_RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a run is to do beside its plan; kept in its record.
+
+    Attributes
+    ----------
+    message
+        Of the commit; by default it says what was written.
+    verify
+        How much is read back before publishing.
+    job
+        The digest of the job file that the plan was made from; runs of one name must agree on it.
+    """
+
+    message: str | None = None
+    verify: Verify = "sample"
+    job: str = ""
+
+    def __post_init__(self) -> None:
+        Reading(self.verify)
+
+
+def new_run_id() -> str:
+    """The time, and enough chance for two runs of the same second."""
+    return f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}"
+
+
+def check_run_id(run_id: str) -> str:
+    """Refuse what cannot name a folder and a branch.
+
+    Raises
+    ------
+    InvalidInputError
+        Saying what can.
+    """
+    if not _RUN_ID.fullmatch(run_id) or run_id.endswith((".", ".lock")):
+        raise InvalidInputError(
+            f"{run_id!r} cannot name a run: use letters, digits, '.', '_' and '-', at most 128, with no sign first"
+        )
+    return run_id
+
+
+def directory_of(location: Location, run_id: str) -> RunDirectory:
+    """Where a run lives unless somebody chose another place: beside the repository, never within it."""
+    return RunDirectory(runs_of(location).below(check_run_id(run_id)))
+
+
+def runs_of(location: Location) -> Location:
+    """The place beside a repository that holds its runs."""
+    return Location(f"{location.url}.frazil", location.region, location.endpoint_url)
+
+
+def start(
+    plan: Plan,
+    directory: RunDirectory,
+    *,
+    repo: icechunk.Repository | None = None,
+    wishes: Wishes | None = None,
+) -> Run:
+    """Start a run of a plan, or join the one of the same plan that lives in the directory.
+
+    Starting at once from several places is safe: one of them starts the run, and the others join it.
+
+    Parameters
+    ----------
+    plan
+        What to write.
+    directory
+        Where the run is to live; its last name is the run's id.
+    repo
+        The primary repository, where the plan's location does not open it with the environment's credentials.
+    wishes
+        What else is asked for.
+
+    Raises
+    ------
+    InvalidInputError
+        If the plan does not prove or is of another version; the directory lies within a repository or holds a run of
+        another plan or job file; or a repository was opened with keys that would travel.
+    ConflictError
+        If a branch has moved under what the plan writes.
+    BackendError
+        If a repository or the directory cannot be reached.
+    """
+    wishes = wishes or Wishes()
+    check_run_id(directory.run_id)
+    differs = versions.difference(plan.versions)
+    if differs:
+        raise InvalidInputError(f"the plan was made with other versions ({differs}); plan again")
+    plan.prove()
+    for location in _locations(plan, repo):
+        if location is not None:
+            check_outside(directory.location, location)
+    joined = _join(plan, directory, wishes, repo)
+    if joined is not None:
+        return joined
+    plan = _agreed(plan, directory)
+    opened = _open_existing(plan, repo)
+    directory.put_plan(plan.to_json())
+    repos = tuple(
+        one or open_repository(_named(location)) for one, location in zip(opened, plan.target.locations, strict=True)
+    )
+    with contextlib.ExitStack() as undo:
+        static = read_static(plan.template, plan.sources[0])
+        targets = []
+        for one, location, base in zip(repos, _locations(plan, repo), plan.target.bases, strict=True):
+            private = PrivateBranch.make(one, location, directory.run_id, plan.target.branch, _base(plan, one, base))
+            undo.callback(_remove, private)
+            targets.append(_initialise(plan, directory, private, static))
+        ours = RunRecord(
+            run_id=directory.run_id,
+            plan_hash=plan.hash,
+            work_hash=plan.work_hash,
+            started=time.time(),
+            versions=versions.versions(),
+            targets=tuple(targets),
+            regions=plan.region_count,
+            nbytes=plan.nbytes,
+            tasks=len(plan.tasks),
+            message=wishes.message or message_of(plan),
+            verify=wishes.verify,
+            job=wishes.job,
+        )
+        record = directory.put_record(ours)
+        if record == ours:
+            undo.pop_all()
+            return Run(directory, record, plan, repos)
+    # Somebody else started the same run meanwhile.
+    return _check_same(open_run(directory, repo), plan, wishes)
+
+
+def _join(plan: Plan, directory: RunDirectory, wishes: Wishes, repo: icechunk.Repository | None) -> Run | None:
+    return _check_same(open_run(directory, repo), plan, wishes) if directory.record() is not None else None
+
+
+def _check_same(run: Run, plan: Plan, wishes: Wishes) -> Run:
+    if run.record.work_hash != plan.work_hash or run.record.job != wishes.job:
+        raise InvalidInputError(
+            f"run {run.run_id} was started with another plan or job file; give this one another run id, or take back "
+            "what was changed"
+        )
+    return run
+
+
+def _agreed(plan: Plan, directory: RunDirectory) -> Plan:
+    """The plan that the directory holds if an earlier start left one of the same work, else the given one."""
+    data = directory.plan()
+    if data is None:
+        return plan
+    found = Plan.from_json(data)
+    if found.work_hash != plan.work_hash:
+        raise InvalidInputError(
+            f"another plan lies at {directory.location}; give this run another id, or take back what was changed"
+        )
+    return found
+
+
+def _locations(plan: Plan, repo: icechunk.Repository | None) -> tuple[Location | None, ...]:
+    primary = plan.target.location if repo is None else location_of(repo)
+    return (*(replica.location for replica in plan.target.replicas), primary)
+
+
+def _named(location: Location | None) -> Location:
+    if location is None:
+        raise InvalidInputError("the plan does not say how to open its repository; pass it to run(plan, repo)")
+    return location
+
+
+def _open_existing(plan: Plan, repo: icechunk.Repository | None) -> list[icechunk.Repository | None]:
+    """The repositories that exist, checked before anything is written; None for those still to be created."""
+    opened: list[icechunk.Repository | None] = []
+    for location, base in zip(plan.target.locations, plan.target.bases, strict=True):
+        primary = len(opened) == len(plan.target.replicas)
+        if primary and repo is not None:
+            opened.append(repo)
+        elif base is None and not check_target(_named(location)):
+            opened.append(None)
+        else:
+            opened.append(open_repository(_named(location), create=False))
+    for one, base in zip(opened, plan.target.bases, strict=True):
+        if one is not None:
+            state = read_fork(dump_fork(one.writable_session(plan.target.branch).fork()))
+            require_layout(state)
+            check_no_secret(state)
+            _base(plan, one, base)
+    return opened
+
+
+def _base(plan: Plan, repo: icechunk.Repository, planned: str | None) -> str:
+    """The snapshot to start from: the branch's tip, if what was committed since the plan was made leaves it alone."""
+    tip = tip_of(repo, plan.target.branch)
+    if planned is None:
+        *_, first = repo.ancestry(snapshot_id=tip)
+        planned = first.id
+    check_disjoint(repo, plan, planned, tip)
+    return tip
+
+
+def _initialise(plan: Plan, directory: RunDirectory, private: PrivateBranch, static: Mapping[str, Values]) -> RunTarget:
+    """Commit the template on the private branch, and keep a clean fork of it."""
+    session, snapshot = commit_template(private, plan, static)
+    clean = dump_fork(session.fork())
+    check_no_secret(read_fork(clean))
+    return RunTarget(private.location, private.base, private.name, snapshot, directory.put_fork(clean))
+
+
+def commit_template(private: PrivateBranch, plan: Plan, static: Mapping[str, Values]) -> tuple[icechunk.Session, str]:
+    """Commit the template; return a clean session of it, which forks are made from, and its snapshot."""
+    session = private.repo.writable_session(private.name)
+    write_template(session, plan.target.group, plan.template, static)
+    snapshot = private.commit_template(session, "frazil: template")
+    return private.repo.writable_session(private.name), snapshot
+
+
+def _remove(private: PrivateBranch) -> None:
+    try:
+        private.delete()
+    except (icechunk.IcechunkError, BackendError, OSError) as error:
+        logger.warning("the branch %s could not be removed: %s", private.name, error)
+
+
+def message_of(plan: Plan) -> str:
+    """What a commit says where nobody chose a message."""
+    count = len(plan.sources)
+    return f"frazil: {plan.target.mode} /{plan.target.group} from {count} file{'s' * (count > 1)}"

@@ -1,0 +1,123 @@
+"""How far runs are, as their directories say."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from frazil_functions.errors import ReceiptError
+from frazil_functions.regions import Region
+from frazil_functions.repositories import Location
+from frazil_functions.rundir import RunDirectory, list_runs
+
+_LOOKS: Final = 16
+
+type State = Literal["starting", "writing", "written", "published", "abandoned"]
+"""`starting`: no record yet. `writing`: regions are missing. `written`: none is, and it is to be finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """How far a run is.
+
+    Attributes
+    ----------
+    run_id, location
+        Its name, and where it lives.
+    state
+        What it is at; whether anybody is at work on it, nobody can tell but by its receipts.
+    regions, done
+        How many regions it has, and how many of them have receipts.
+    bytes, done_bytes
+        The size of their values, before compression.
+    started, ended
+        Seconds since 1970, by the clocks of those who started and ended it; 0 if they have not.
+    age
+        Seconds since it started.
+    snapshot_id
+        What the primary repository's branch was moved to.
+    reason
+        Why it was abandoned.
+    work_hash
+        Of its plan; see `Plan.work_hash`.
+    """
+
+    run_id: str
+    location: str
+    state: State
+    regions: int = 0
+    done: int = 0
+    bytes: int = 0
+    done_bytes: int = 0
+    started: float = 0.0
+    ended: float = 0.0
+    age: float = 0.0
+    snapshot_id: str = ""
+    reason: str = ""
+    work_hash: str = ""
+
+
+def status(directory: RunDirectory, now: float | None = None) -> RunStatus:
+    """How far a run is; reads its receipts.
+
+    Raises
+    ------
+    InvalidInputError
+        If what lies in the directory is of another version.
+    BackendError
+        If the directory cannot be read.
+    """
+    now = time.time() if now is None else now
+    record, outcome = directory.record(), directory.outcome()
+    if record is None:
+        return RunStatus(directory.run_id, str(directory.location), "starting")
+    if outcome is not None:
+        done, done_bytes = (record.regions, record.nbytes) if outcome.state == "published" else (0, 0)
+    else:
+        sizes = _receipted(directory)
+        done, done_bytes = len(sizes), sum(sizes.values())
+    return RunStatus(
+        run_id=record.run_id,
+        location=str(directory.location),
+        state=outcome.state if outcome is not None else "written" if done >= record.regions else "writing",
+        regions=record.regions,
+        done=done,
+        bytes=record.nbytes,
+        done_bytes=done_bytes,
+        started=record.started,
+        ended=outcome.ended if outcome is not None else 0.0,
+        age=max(0.0, now - record.started),
+        snapshot_id=outcome.snapshots[-1] if outcome is not None and outcome.snapshots else "",
+        reason=outcome.reason if outcome is not None else "",
+        work_hash=record.work_hash,
+    )
+
+
+def _receipted(directory: RunDirectory) -> dict[Region, int]:
+    """The regions that receipts name, and the size of their values."""
+    found: dict[Region, int] = {}
+    for _, receipt in directory.read_receipts(directory.list_receipts()):
+        if not isinstance(receipt, ReceiptError) and receipt.run_id == directory.run_id:
+            found |= {one.region: one.nbytes for one in receipt.regions}
+    return found
+
+
+def runs_in(place: Location) -> list[RunStatus]:
+    """The runs that live below a place, the latest first."""
+    return _statuses(place, lambda _: True)
+
+
+def unfinished_in(place: Location) -> list[RunStatus]:
+    """Those of them that have started and not ended."""
+    return _statuses(place, lambda directory: directory.record() is not None and directory.outcome() is None)
+
+
+def _statuses(place: Location, wanted: Callable[[RunDirectory], bool]) -> list[RunStatus]:
+    def look(run_id: str) -> RunStatus | None:
+        directory = RunDirectory(place.below(run_id))
+        return status(directory) if wanted(directory) else None
+
+    with ThreadPoolExecutor(_LOOKS, "frazil-runs") as pool:
+        found = [one for one in pool.map(look, list_runs(place)) if one is not None]
+    return sorted(found, key=lambda one: (one.started, one.run_id), reverse=True)
