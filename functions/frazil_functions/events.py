@@ -1,0 +1,165 @@
+"""Plain JSON events: a run driven by whatever can call a function, a scheduler, a queue, a state machine or a shell.
+
+An event is data. It names a run by the URL of its directory, and what to do:
+
+    {"action": "start", "plan": "s3://bucket/plan.json"}       -> {"run": URL, "tasks": 3, "missing": [0, 1, 2], ...}
+    {"action": "write", "run": URL, "task": 0}                 -> {"run": URL, "task": 0, "regions": 8, "bytes": ...}
+    {"action": "finish", "run": URL}                           -> {"run": URL, "snapshot_id": ..., ...}
+    {"action": "status", "run": URL}                           -> {"run": URL, "state": "writing", "done": 8, ...}
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import obstore
+
+from frazil_functions.errors import InvalidInputError
+from frazil_functions.plan import Plan
+from frazil_functions.repositories import locate
+from frazil_functions.rundir import RunDirectory, read_object
+from frazil_functions.runs.finish import finish
+from frazil_functions.runs.gather import Gathering
+from frazil_functions.runs.run import open_run
+from frazil_functions.runs.start import Wishes, directory_of, new_run_id, start
+from frazil_functions.runs.status import status
+from frazil_functions.runs.verify import Reading, Verify
+from frazil_functions.writing.task import write_task
+
+
+class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="action", tag="start"):
+    """Start a run of a plan, or join it.
+
+    Attributes
+    ----------
+    plan
+        Where the plan's JSON lies (a path or a URL), or the plan itself.
+    run
+        The URL of the directory that the run is to have; by default beside the repository.
+    run_id
+        The run's name, where it is not given by `run`.
+    message, verify
+        As in `frazil.run`.
+    """
+
+    plan: str | dict[str, Any]
+    run: str | None = None
+    run_id: str | None = None
+    message: str | None = None
+    verify: Verify = "sample"
+
+
+class Write(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="action", tag="write"):
+    """Write what is missing of one task."""
+
+    run: str
+    task: int
+
+
+class Finish(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="action", tag="finish"):
+    """Verify the run and publish it."""
+
+    run: str
+    verify: Verify | None = None
+
+
+class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="action", tag="status"):
+    """Say how far the run is."""
+
+    run: str
+
+
+type Event = Start | Write | Finish | Status
+type Answer = dict[str, Any]
+
+
+def answer(event: object) -> Answer:
+    """Do what an event asks for; a JSON object back.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no event, saying what is wrong with it; or as the action does.
+    FrazilError
+        As the action does.
+    """
+    try:
+        match msgspec.convert(event, Event):
+            case Start() as asked:
+                return _start(asked)
+            case Write() as asked:
+                return _write(asked)
+            case Finish() as asked:
+                return _finish(asked)
+            case Status() as asked:
+                return _status(asked)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(
+            f"this is not an event of frazil: {error}. An event has an action: start (with a plan), write (with a run and "
+            "a task), finish or status (with a run)"
+        ) from error
+
+
+def _directory(url: str) -> RunDirectory:
+    return RunDirectory(locate(url))
+
+
+def _start(asked: Start) -> Answer:
+    data = msgspec.json.encode(asked.plan) if isinstance(asked.plan, dict) else read_object(locate(asked.plan))
+    plan = Plan.from_json(data)
+    if asked.run is not None:
+        directory = _directory(asked.run)
+    elif plan.target.location is not None:
+        directory = directory_of(plan.target.location, asked.run_id or new_run_id())
+    else:
+        raise InvalidInputError("the plan does not name its repository; say where the run is to live (run)")
+    run = start(plan, directory, wishes=Wishes(asked.message, asked.verify))
+    gathering = Gathering(run.expected, {})
+    gathering.read(directory, directory.list_receipts())
+    numbers = range(len(run.plan.tasks))
+    return {
+        "run": str(directory.location),
+        "run_id": run.run_id,
+        "tasks": len(numbers),
+        "missing": [number for number in numbers if run.task(number, gathering.written.keys()) is not None],
+        "regions": run.record.regions,
+        "bytes": run.record.nbytes,
+    }
+
+
+def _write(asked: Write) -> Answer:
+    directory = _directory(asked.run)
+    said: Answer = {"run": str(directory.location), "task": asked.task}
+    if directory.outcome() is not None:
+        return said | {"regions": 0, "bytes": 0}
+    run = open_run(directory)
+    gathering = Gathering(run.expected, {})
+    gathering.read(directory, directory.list_receipts(asked.task))
+    task = run.task(asked.task, gathering.written.keys())
+    if task is None:
+        return said | {"regions": 0, "bytes": 0}
+    written = write_task(task)
+    return said | {"regions": written.regions, "bytes": written.nbytes}
+
+
+def _finish(asked: Finish) -> Answer:
+    directory = _directory(asked.run)
+    run = open_run(directory)
+    outcome = finish(run, reading=Reading(asked.verify) if asked.verify else None)
+    return {
+        "run": str(directory.location),
+        "run_id": run.run_id,
+        "snapshot_id": outcome.snapshots[-1],
+        "branch": run.plan.target.branch,
+        "group": run.plan.target.group,
+        "regions": outcome.regions,
+        "bytes": outcome.nbytes,
+        "verified": outcome.verified,
+    }
+
+
+def _status(asked: Status) -> Answer:
+    found = asdict(status(_directory(asked.run)))
+    return {"run": found.pop("location")} | found

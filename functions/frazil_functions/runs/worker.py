@@ -1,0 +1,171 @@
+"""Indexed workers: a run without a coordinator. The first starts it, each writes its share, the last finishes it.
+
+Workers see each other through the run directory alone. Whatever one has put there stays when it is restarted,
+so each may be restarted at any moment.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from frazil_functions.errors import IncompleteRunError, InvalidInputError
+from frazil_functions.rundir import RunDirectory, RunOutcome
+from frazil_functions.runs.finish import check_published, finish
+from frazil_functions.runs.following import Following
+from frazil_functions.runs.gather import Gathering
+from frazil_functions.runs.run import Run, open_run
+from frazil_functions.writing.task import write_task
+
+logger = logging.getLogger(__name__)
+
+type Assignment = Literal["contiguous", "spread"]
+"""`contiguous`: neighbouring tasks, which read the same files. `spread`: every total-th task, which evens out tasks
+that become harder along the axis."""
+
+_POLL_SECONDS: Final = (0.2, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which of the workers this is.
+
+    Attributes
+    ----------
+    index, total
+        0 to total - 1, and how many there are.
+    assignment
+        How tasks are shared.
+    start_deadline
+        Seconds to wait for the first worker to start the run.
+    finish_deadline
+        Seconds to wait, in the last worker, without any new receipt of the others.
+    """
+
+    index: int
+    total: int
+    assignment: Assignment = "contiguous"
+    start_deadline: float = 1800.0
+    finish_deadline: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.total < 1:
+            raise InvalidInputError(f"there are {self.total} workers; at least one must be at work")
+        if not 0 <= self.index < self.total:
+            raise InvalidInputError(f"there is no worker {self.index} of {self.total}; they are 0 to {self.total - 1}")
+        for name in ("start_deadline", "finish_deadline"):
+            if not getattr(self, name) > 0:
+                raise InvalidInputError(f"{name} is {getattr(self, name)}; it must be more than 0 seconds")
+
+    @property
+    def first(self) -> bool:
+        """Whether this worker starts the run."""
+        return self.index == 0
+
+    @property
+    def last(self) -> bool:
+        """Whether this worker finishes the run."""
+        return self.index == self.total - 1
+
+    def share(self, tasks: int) -> Sequence[int]:
+        """The numbers of the tasks that are this worker's.
+
+        Examples
+        --------
+        >>> [list(Place(index, 3).share(7)) for index in range(3)]
+        [[0, 1], [2, 3], [4, 5, 6]]
+        >>> [list(Place(index, 3, "spread").share(7)) for index in range(3)]
+        [[0, 3, 6], [1, 4], [2, 5]]
+        """
+        if self.assignment == "spread":
+            return range(self.index, tasks, self.total)
+        return range(tasks * self.index // self.total, tasks * (self.index + 1) // self.total)
+
+
+def work(place: Place, directory: RunDirectory, start: Callable[[], Run]) -> RunOutcome | None:
+    """Do one worker's part of a run; the outcome, if this worker finished it or found it ended.
+
+    Parameters
+    ----------
+    place
+        Which worker this is.
+    directory
+        Where the run lives.
+    start
+        Starts the run, or joins it; called by the first worker, and by nobody if the run has ended.
+
+    Raises
+    ------
+    InvalidInputError
+        If the run in the directory is another one, or was abandoned.
+    IncompleteRunError
+        If others were waited for in vain, or a source could not be read. Starting the worker again goes on from there.
+    """
+    ended = directory.outcome()
+    if ended is not None:
+        logger.info("run %s has ended already", directory.run_id)
+        return check_published(directory, ended)
+    run = start() if place.first else wait_for_start(directory, place)
+    write(run, place.share(len(run.plan.tasks)))
+    return finish(run, wait_for_regions(run, place)) if place.last else None
+
+
+def wait_for_start(directory: RunDirectory, place: Place) -> Run:
+    """The run, once the first worker has started it.
+
+    Raises
+    ------
+    IncompleteRunError
+        If that takes longer than the deadline.
+    """
+    until, pause = time.monotonic() + place.start_deadline, _POLL_SECONDS[0]
+    while directory.record() is None:
+        if time.monotonic() >= until:
+            raise IncompleteRunError(
+                f"worker {place.index} of {place.total} waited {place.start_deadline:g} s for worker 0 to start the run "
+                f"at {directory.location}, and run.json has not appeared there. See what worker 0 says, and start this "
+                "one again"
+            )
+        time.sleep(min(pause, max(0.0, until - time.monotonic())))
+        pause = min(2 * pause, _POLL_SECONDS[1])
+    return open_run(directory)
+
+
+def write(run: Run, numbers: Sequence[int]) -> int:
+    """Write what is missing of some tasks, one after the other, in this process; how many regions that were."""
+    written = 0
+    for number in numbers:
+        gathering = Gathering(run.expected, {})
+        gathering.read(run.directory, run.directory.list_receipts(number))
+        task = run.task(number, gathering.written.keys())
+        if task is not None:
+            written += write_task(task).regions
+    return written
+
+
+def wait_for_regions(run: Run, place: Place) -> Gathering:
+    """Everything that the workers wrote, merged as it comes.
+
+    Raises
+    ------
+    IncompleteRunError
+        If nothing new came within the deadline, naming the tasks that are waited for.
+    """
+    gathering = run.gathering()
+    following = Following(run.directory, gathering)
+    since = time.monotonic()
+    while True:
+        if following.look():
+            since = time.monotonic()
+        if not gathering.missing_count or run.directory.outcome() is not None:
+            return gathering
+        if time.monotonic() - since > place.finish_deadline:
+            numbers = [at for at, task in enumerate(run.plan.tasks) if not gathering.written.keys() >= {*task.regions}]
+            shown = ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")  # noqa: PLR2004
+            raise IncompleteRunError(
+                f"worker {place.index} of {place.total} waited {place.finish_deadline:g} s for receipts of the tasks "
+                f"{shown}, and none came: {gathering.missing_count} of {run.record.regions} regions are missing. "
+                f"Nothing was published. Start the workers of these tasks again, and this one; or resume run {run.run_id}"
+            )
+        time.sleep(following.wait)
