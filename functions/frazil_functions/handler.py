@@ -4,7 +4,7 @@ What goes back is bytes: the client reads them as data and constructs nothing el
 """
 
 from frazil_functions.reading.scanning import ScanTask, dump_scan, scan_task
-from frazil_functions.tasks import WriteTask, dump_receipts
+from frazil_functions.tasks import WriteTask, dump_written
 from frazil_functions.writing.task import write_task
 from frazil_functions.writing.verifying import VerifyTask, dump_checks, verify_task
 
@@ -15,8 +15,8 @@ def scan(task: ScanTask) -> bytes:
 
 
 def write(task: WriteTask) -> bytes:
-    """Write the task's regions; return its receipts."""
-    return dump_receipts(write_task(task))
+    """Write the task's regions; return what it put into the run directory."""
+    return dump_written(write_task(task))
 
 
 def verify(task: VerifyTask) -> bytes:

@@ -1,6 +1,5 @@
-"""What travels: the task that a function gets, the receipts that it returns, and their wire form."""
+"""What travels: the task that a function gets, the receipts that it leaves, what it returns, and their wire form."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,8 +7,9 @@ import msgspec
 
 from frazil_functions.errors import ReceiptError
 from frazil_functions.regions import Region
+from frazil_functions.repositories import Location
 
-WIRE_FORMAT: Final = 1
+WIRE_FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,11 @@ class WriteTask:
         Its number within the plan.
     group
         The path of the group that is written.
-    fork
-        The clean fork's bytes, the same for every task.
-    base
-        The snapshot that the fork was made from.
+    forks
+        The bytes of a clean fork of each repository that the run publishes to, the primary last; the
+        same for every task.
+    bases
+        The snapshots that they were made from.
     append_dim
         The dimension that the sources follow each other on.
     sources
@@ -64,20 +65,27 @@ class WriteTask:
     memory_bytes
         How many bytes of values may be held at once; a single region may exceed it.
     run_directory
-        Where the task says how far it is; nowhere if None.
+        Where the task puts its receipts.
+    flush_seconds
+        After how many seconds a first receipt is put there; each next waits twice as long, at most a
+        minute.
     """
 
     run_id: str
     plan_hash: str
     number: int
     group: str
-    fork: bytes
-    base: str
+    forks: tuple[bytes, ...]
+    bases: tuple[str, ...]
     append_dim: str | None
     sources: tuple[FileSource, ...]
     regions: tuple[Region, ...]
     memory_bytes: int
-    run_directory: str | None = None
+    run_directory: Location
+    flush_seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        _check_pairs(self.forks, self.bases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +112,20 @@ class RegionReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a task returns: the regions it wrote, and the fork that refers to their chunks.
+    """What a task leaves in the run directory: regions that it wrote, and the forks that refer to their chunks.
 
     Attributes
     ----------
-    run_id, plan_hash, base, number
+    run_id, plan_hash, bases, number
         As in the task.
     regions
-        What the fork holds.
-    fork
-        The fork's bytes, with the changes.
+        What the forks hold, in the order of the task.
+    forks
+        The bytes of each repository's fork, with the changes.
     started, seconds, read_seconds, write_seconds
-        When the task began (seconds since 1970), how long it took, and how much of that it was
-        reading, and encoding and writing; the two overlap.
+        The stretch of the task's time that ended with this receipt: when it began (seconds since
+        1970), how long it took, and how much of that was reading, and encoding and writing, which
+        overlap. The stretches of a task's receipts follow each other without a gap.
     peak_memory_bytes
         The largest resident size of the process so far.
     host, versions
@@ -125,10 +134,10 @@ class Receipt:
 
     run_id: str
     plan_hash: str
-    base: str
+    bases: tuple[str, ...]
     number: int
     regions: tuple[RegionReceipt, ...]
-    fork: bytes
+    forks: tuple[bytes, ...]
     started: float
     seconds: float
     read_seconds: float
@@ -137,35 +146,91 @@ class Receipt:
     host: str
     versions: dict[str, str]
 
+    def __post_init__(self) -> None:
+        _check_pairs(self.forks, self.bases)
+
+
+def _check_pairs(forks: tuple[bytes, ...], bases: tuple[str, ...]) -> None:
+    if not forks or len(forks) != len(bases):
+        raise ValueError(f"there are {len(forks)} forks and {len(bases)} bases, and every repository has one of each")
+
 
 @dataclass(frozen=True, slots=True)
-class _Receipts:
+class Written:
+    """What a task returns: what it put into the run directory.
+
+    Attributes
+    ----------
+    task
+        The task's number.
+    receipts
+        The names of its receipts.
+    regions, nbytes
+        How many regions they hold, and the size of their values in bytes.
+    """
+
+    task: int
+    receipts: tuple[str, ...]
+    regions: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
     format: int
-    receipts: tuple[Receipt, ...]
 
 
-def dump_receipts(receipts: Sequence[Receipt]) -> bytes:
-    """Receipts in MessagePack."""
-    return msgspec.msgpack.encode(_Receipts(WIRE_FORMAT, tuple(receipts)))
+@dataclass(frozen=True, slots=True)
+class _Wire[T](_Format):
+    content: T
 
 
-def load_receipts(data: bytes) -> tuple[Receipt, ...]:
-    """What `dump_receipts` wrote. Data alone: no bytes can construct anything but receipts.
+def dump_receipt(receipt: Receipt) -> bytes:
+    """A receipt in MessagePack."""
+    return _dump(receipt)
+
+
+def load_receipt(data: bytes) -> Receipt:
+    """What `dump_receipt` wrote. Data alone: no bytes can construct anything but a receipt.
 
     Raises
     ------
     ReceiptError
         If the bytes are anything else.
     """
+    return _load(data, Receipt, "a receipt")
+
+
+def dump_written(written: Written) -> bytes:
+    """What a task wrote, in MessagePack."""
+    return _dump(written)
+
+
+def load_written(data: bytes) -> Written:
+    """What `dump_written` wrote; data alone.
+
+    Raises
+    ------
+    ReceiptError
+        If the bytes are anything else.
+    """
+    return _load(data, Written, "what a function returned")
+
+
+def _dump(content: Receipt | Written) -> bytes:
+    return msgspec.msgpack.encode(_Wire(WIRE_FORMAT, content))
+
+
+def _load[T](data: bytes, kind: type[T], what: str) -> T:
     if not isinstance(data, bytes):
-        raise ReceiptError(f"a function returned a {type(data).__name__} instead of the bytes of receipts")
+        raise ReceiptError(f"{what} is a {type(data).__name__} instead of bytes")
     try:
-        wire = msgspec.msgpack.decode(data, type=_Receipts)
+        found = msgspec.msgpack.decode(data, type=_Format).format
+        if found == WIRE_FORMAT:
+            return msgspec.msgpack.decode(data, type=_Wire[kind]).content  # type: ignore[valid-type]
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: a region that is no region
-        raise ReceiptError(f"the bytes of a receipt cannot be read: {error}") from error
-    if wire.format != WIRE_FORMAT:
-        raise ReceiptError(
-            f"a function returned receipts of format {wire.format}, and this client reads format {WIRE_FORMAT}; "
-            "client and function must hold the same version of frazil"
-        )
-    return wire.receipts
+        raise ReceiptError(f"{what} cannot be read: {error}") from error
+    raise ReceiptError(
+        f"{what} has format {found}, and this is format {WIRE_FORMAT}; client and function must hold the same "
+        "version of frazil"
+    )

@@ -8,3 +8,8 @@ def size(nbytes: float) -> str:
             return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
         nbytes /= 1000
     return f"{nbytes:.1f} PB"
+
+
+def words(error: Exception) -> str:
+    """The error without the dump of the request that obstore puts below it."""
+    return " ".join(str(error).partition("\n\nDebug source")[0].split())

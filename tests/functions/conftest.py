@@ -16,7 +16,11 @@ from moto.server import ThreadedMotoServer
 
 from frazil_functions.forks import dump_fork
 from frazil_functions.reading.remote import store_of
-from frazil_functions.tasks import FileSource, WriteTask
+from frazil_functions.reading.sources import Source
+from frazil_functions.repositories import Location, location_of
+from frazil_functions.rundir import RunDirectory
+from frazil_functions.tasks import FileSource, Receipt, WriteTask
+from frazil_functions.writing.task import write_task
 
 type Arrays = dict[str, dict[str, Any]]
 
@@ -45,14 +49,32 @@ def write_task_of(repo: icechunk.Repository, regions: Any, sources: Any = (), **
         "plan_hash": "hash",
         "number": 0,
         "group": "",
-        "fork": clean_fork(repo),
-        "base": repo.lookup_branch("main"),
+        "forks": (clean_fork(repo),),
+        "bases": (repo.lookup_branch("main"),),
         "append_dim": "time",
         "sources": tuple(sources),
         "regions": tuple(regions),
         "memory_bytes": 1 << 30,
+        "run_directory": run_directory_of(repo),
     }
     return WriteTask(**(values | options))
+
+
+def run_directory_of(repo: icechunk.Repository, run_id: str = "run") -> Location:
+    where = location_of(repo)
+    assert where is not None
+    return Location(f"{where}.frazil/{run_id}", where.region, where.endpoint_url)
+
+
+def write(task: WriteTask, source: Source | None = None) -> list[Receipt]:
+    """What a task left in its run directory, after it said what that is."""
+    written = write_task(task, source)
+    directory = RunDirectory(task.run_directory)
+    found = [receipt for _, receipt in directory.read_receipts(written.receipts) if isinstance(receipt, Receipt)]
+    assert len(found) == len(written.receipts)
+    assert written.regions == sum(len(receipt.regions) for receipt in found)
+    assert written.nbytes == sum(one.nbytes for receipt in found for one in receipt.regions)
+    return found
 
 
 def file_source(path: Path | str, start: int = 0, stop: int = 0, **options: Any) -> FileSource:

@@ -10,7 +10,8 @@ import obstore
 from obstore.exceptions import BaseError
 
 from frazil_functions.errors import SourceError
-from frazil_functions.reading.remote import check_url, is_remote, remote_fingerprint, split, words
+from frazil_functions.reading.remote import check_url, is_remote, remote_fingerprint, split
+from frazil_functions.text import words
 
 _WILD: Final = "*?["
 _LISTS: Final = (".txt", ".list")

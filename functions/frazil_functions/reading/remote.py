@@ -12,6 +12,7 @@ from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, from_url
 
 from frazil_functions.errors import SourceError
+from frazil_functions.text import words
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta  # a type of the stubs alone
@@ -27,11 +28,6 @@ _FROM: Final = (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END)
 
 
 _ERRORS: Final = (BaseError, OSError)
-
-
-def words(error: Exception) -> str:
-    """The error without the dump of the request that obstore puts below it."""
-    return " ".join(str(error).partition("\n\nDebug source")[0].split())
 
 
 def is_remote(url: str) -> bool:

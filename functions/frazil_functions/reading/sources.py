@@ -75,8 +75,13 @@ class _Opened:
     def close(self, *, check: bool = True) -> None:
         """Close it, and see that what was read was the file of the plan."""
         self.dataset.close()
-        if check and not (is_remote(self.file.url) and self.file.engine in TIED):
-            check_unchanged(self.file.url, self.file.fingerprint)
+        if check:
+            _check(self.file)
+
+
+def _check(file: FileSource) -> None:
+    if not (is_remote(file.url) and file.engine in TIED):
+        check_unchanged(file.url, file.fingerprint)
 
 
 class FileSources:
@@ -95,6 +100,7 @@ class FileSources:
         self._append_dim = append_dim
         self._open: OrderedDict[str, _Opened] = OrderedDict()
         self._pages = Pages()
+        self._read: dict[str, FileSource] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -134,9 +140,21 @@ class FileSources:
             values[into] = self._read_part(file, inside, region, dtype, attributes)
         return values
 
+    def check(self) -> None:
+        """See that what was read so far was the files of the plan; may run beside a `read`.
+
+        Raises
+        ------
+        SourceError
+            If one of the files has changed since the plan was made.
+        """
+        for file in tuple(self._read.values()):
+            _check(file)
+
     def _read_part(
         self, file: FileSource, inside: tuple[slice, ...], region: Region, dtype: str, attributes: Attributes
     ) -> Values:
+        self._read[file.url] = file
         dataset = self._dataset(file, region.array)
         variable = dataset.variables.get(region.array)
         if variable is not None and variable.dims != region.dims:

@@ -1,65 +1,35 @@
-"""write_task: read, encode, write, and say what was written.
+"""write_task: read, encode, write, and put into the run directory what says so.
 
 One thread reads ahead while earlier regions are encoded and written, within the number of bytes
 that the task allows. HDF5 reads one thing at a time in a process, so one reader is enough; the
-codecs run on as many threads as there are processors.
+codecs run on as many threads as there are processors. Receipts are put on a thread of their own.
 """
 
 import asyncio
-import logging
 import os
-import platform
-import resource
-import socket
-import sys
 import threading
-import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 import icechunk
 
 from frazil_functions.errors import BackendError
-from frazil_functions.forks import dump_fork, load_fork
 from frazil_functions.reading.encoding import Values, checksum
 from frazil_functions.reading.sources import FileSources, Source
 from frazil_functions.regions import Region
-from frazil_functions.rundir import TaskProgress, open_run_directory, put_progress
-from frazil_functions.tasks import Receipt, RegionReceipt, WriteTask
-from frazil_functions.writing.targets import Target, check_values, open_targets, target_of
+from frazil_functions.tasks import RegionReceipt, WriteTask, Written
+from frazil_functions.writing.parts import Part, Parts
+from frazil_functions.writing.targets import Target, check_values
 
-logger = logging.getLogger(__name__)
-
-TELL_SECONDS = 1.0
-"""How often a task says how far it is, at most."""
-
-_IN_FLIGHT = 64
+_IN_FLIGHT: Final = 64
 """How many regions may be encoded at once, however small they are."""
 
-
-@dataclass(slots=True)
-class _Clock:
-    """Seconds spent reading, and seconds in which at least one region was encoded or written."""
-
-    read: float = 0.0
-    write: float = 0.0
-    writing: int = 0
-    since: float = 0.0
-
-    def begin_write(self) -> None:
-        if not self.writing:
-            self.since = time.perf_counter()
-        self.writing += 1
-
-    def end_write(self) -> None:
-        self.writing -= 1
-        if not self.writing:
-            self.write += time.perf_counter() - self.since
+_PATIENCE_SECONDS: Final = 2.0
+"""How long an interrupted task goes on writing what it began, and then putting receipts of it."""
 
 
 @dataclass(slots=True)
@@ -81,34 +51,11 @@ class _Budget:
             self.freed.notify_all()
 
 
-class _Told:
-    """How far the task is, said in the run directory once in a while; a lost word costs nothing."""
+def write_task(task: WriteTask, source: Source | None = None) -> Written:
+    """Write a task's regions into forks of every repository; leave receipts in the run directory.
 
-    def __init__(self, task: WriteTask) -> None:
-        self._number = task.number
-        self._store = open_run_directory(task.run_directory) if task.run_directory is not None else None
-        self._next = time.monotonic() + TELL_SECONDS
-
-    def due(self) -> bool:
-        """Whether it is time; if so, the next time is counted from now."""
-        if self._store is None or time.monotonic() < self._next:
-            return False
-        self._next = time.monotonic() + TELL_SECONDS
-        return True
-
-    def tell(self, regions: int, nbytes: int) -> None:
-        """Say it; give up for good if it cannot be stored, for the receipts are what counts."""
-        if self._store is None:
-            return
-        try:
-            put_progress(self._store, TaskProgress(self._number, regions, nbytes))
-        except BackendError as error:
-            logger.warning("%s", error)
-            self._store = None
-
-
-def write_task(task: WriteTask, source: Source | None = None) -> list[Receipt]:
-    """Write a task's regions into its fork; return the receipts.
+    A receipt is put there every once in a while (see `WriteTask.flush_seconds`) and at the end, also if
+    that is an error or an interrupt: what was written whole until then is not written again.
 
     Parameters
     ----------
@@ -124,31 +71,11 @@ def write_task(task: WriteTask, source: Source | None = None) -> list[Receipt]:
     UnalignedRegionError
         If a region splits a write unit of the array as it really is.
     BackendError
-        If the store cannot be written.
+        If a repository cannot be written, or the run directory.
     """
-    started = time.time()
-    begin = time.perf_counter()
-    fork = load_fork(task.fork)
-    clock = _Clock()
     with FileSources(task.sources, task.append_dim) as sources:
         stopping = threading.Event()
-        written = _run(_write(task, fork, source or sources, clock, stopping), stopping)
-    receipt = Receipt(
-        run_id=task.run_id,
-        plan_hash=task.plan_hash,
-        base=task.base,
-        number=task.number,
-        regions=tuple(written),
-        fork=dump_fork(fork),
-        started=started,
-        seconds=time.perf_counter() - begin,
-        read_seconds=clock.read,
-        write_seconds=clock.write,
-        peak_memory_bytes=_peak_memory(),
-        host=socket.gethostname(),
-        versions=versions(),
-    )
-    return [receipt]
+        return _run(_write(task, sources, source or sources, stopping), stopping)
 
 
 def _run[R](work: Coroutine[Any, Any, R], stopping: threading.Event) -> R:
@@ -168,9 +95,6 @@ def _run[R](work: Coroutine[Any, Any, R], stopping: threading.Event) -> R:
         done = thread.submit(lambda: asyncio.run(main()))
         try:
             return done.result()
-        except ExceptionGroup as group:
-            # A task ends at its first error; what the other writes then say is only that they were cancelled.
-            raise group.exceptions[0] from None
         except BaseException:
             # An interrupt ends this wait and not the loop, and leaving the pool waits for the loop.
             stopping.set()
@@ -183,64 +107,102 @@ def _run[R](work: Coroutine[Any, Any, R], stopping: threading.Event) -> R:
             raise
 
 
-def versions() -> dict[str, str]:
-    """Versions of what both ends of a pickle must agree on."""
-    names = ("frazil", "icechunk", "zarr", "xarray")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
-
-
-async def _write(
-    task: WriteTask, fork: icechunk.ForkSession, sources: Source, clock: _Clock, stopping: threading.Event
-) -> list[RegionReceipt]:
-    arrays = open_targets(fork, task.group, (region.array for region in task.regions), "r+")
-    targets: dict[str, Target] = {}
-    for region in task.regions:
-        if region.array not in targets:
-            targets[region.array] = target_of(arrays[region.array], region)
-        # The plan proved this; a task may have come another way, and a split unit loses data silently.
-        targets[region.array].grid.unit_slices(region)
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(os.cpu_count() or 1, "frazil-codec"))
-    budget = _Budget(task.memory_bytes)
-    room = asyncio.Semaphore(_IN_FLIGHT)
-    receipts: dict[int, RegionReceipt] = {}
-    told = _Told(task)
-
-    async def finish(number: int, region: Region, values: Values, nbytes: int) -> None:
-        target = targets[region.array]
-        clock.begin_write()
-        try:
-            crc = await asyncio.to_thread(checksum, values)
-            await target.array.async_array.setitem(region.slices, values)
-        except icechunk.IcechunkError as error:
-            raise BackendError(f"{region} could not be written: {error}") from error
-        finally:
-            clock.end_write()
-            room.release()
-            await budget.give(nbytes)
-        receipts[number] = RegionReceipt(region, target.grid.count(region), values.nbytes, crc)
-        if told.due():
-            done = receipts.values()
-            await asyncio.to_thread(told.tell, len(done), sum(one.nbytes for one in done))
-
+async def _write(task: WriteTask, files: FileSources, source: Source, stopping: threading.Event) -> Written:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(os.cpu_count() or 1, "frazil-codec"))
     with ThreadPoolExecutor(1, "frazil-read") as reader:
-        async with asyncio.TaskGroup() as writes:
-            for number, region in enumerate(task.regions):
-                if stopping.is_set():
-                    raise asyncio.CancelledError
-                target = targets[region.array]
-                nbytes = region.size * target.array.dtype.itemsize
-                await budget.take(nbytes)
-                await room.acquire()
-                begin = time.perf_counter()
-                values = await loop.run_in_executor(reader, sources.read, region, target.dtype, target.attributes)
-                clock.read += time.perf_counter() - begin
-                check_values(region, values, target)
-                writes.create_task(finish(number, region, values, nbytes))
-                del values
-    return [receipts[number] for number in range(len(task.regions))]
+        parts = Parts(task, files.check)
+        work = _Work(task, source, parts, reader)
+        try:
+            await work.read_and_write(stopping)
+            await work.finish()
+        except BaseException as error:  # whatever ends the task, what was written whole keeps its receipt
+            patience = _PATIENCE_SECONDS if isinstance(error, asyncio.CancelledError) else None
+            await work.stop(patience)
+            await parts.close(patience)
+            raise
+        written = await parts.close()
+    if parts.error is not None:
+        raise parts.error
+    return written
 
 
-def _peak_memory() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+class _Work:
+    """A task's regions on their way from the source into their parts."""
+
+    def __init__(self, task: WriteTask, source: Source, parts: Parts, reader: ThreadPoolExecutor) -> None:
+        self._task = task
+        self._source = source
+        self._parts = parts
+        self._reader = reader
+        self._budget = _Budget(task.memory_bytes)
+        self._room = asyncio.Semaphore(_IN_FLIGHT)
+        self._writes: set[asyncio.Task[None]] = set()
+        self._error: BaseException | None = None
+
+    async def read_and_write(self, stopping: threading.Event) -> None:
+        """Read every region in order, and begin to write it; end early if a write or a receipt fails."""
+        for number, region in enumerate(self._task.regions):
+            target = self._parts.target(region.array)
+            nbytes = region.size * target.array.dtype.itemsize
+            await self._budget.take(nbytes)
+            await self._room.acquire()
+            if stopping.is_set():
+                raise asyncio.CancelledError
+            if self._error is not None or self._parts.error is not None:
+                return
+            values = await self._read(region, target)
+            check_values(region, values, target)
+            write = asyncio.create_task(self._write(number, region, values, nbytes))
+            self._writes.add(write)
+            write.add_done_callback(self._ended)
+            del values
+
+    async def finish(self) -> None:
+        """Wait for the writes; raise the error of the first that failed."""
+        if self._writes:
+            await asyncio.wait(self._writes)
+        if self._error is not None:
+            raise self._error
+
+    async def stop(self, patience: float | None) -> None:
+        """Wait for the writes, for as many seconds at most, and cancel the others."""
+        if self._writes:
+            _, late = await asyncio.wait(self._writes, timeout=patience)
+            for write in late:
+                write.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _ended(self, write: asyncio.Task[None]) -> None:
+        self._writes.discard(write)
+        if not write.cancelled():
+            self._error = self._error or write.exception()
+
+    async def _read(self, region: Region, target: Target) -> Values:
+        loop = asyncio.get_running_loop()
+        with self._parts.clock.reading.one():
+            return await loop.run_in_executor(self._reader, self._source.read, region, target.dtype, target.attributes)
+
+    async def _write(self, number: int, region: Region, values: Values, nbytes: int) -> None:
+        part = self._parts.begin()
+        written: RegionReceipt | None = None
+        try:
+            with self._parts.clock.writing.one():
+                written = await _write_region(region, values, part)
+        finally:
+            self._parts.end(part, number, written)
+            self._room.release()
+            await self._budget.give(nbytes)
+
+
+async def _write_region(region: Region, values: Values, part: Part) -> RegionReceipt:
+    """Write one region's values into every fork of a part."""
+    targets = [named[region.array] for named in part.targets]
+    crc = await asyncio.to_thread(checksum, values)
+    writes = (target.array.async_array.setitem(region.slices, values) for target in targets)
+    # All of them are waited for, so that none goes on behind the error of another.
+    for error in await asyncio.gather(*writes, return_exceptions=True):
+        if isinstance(error, icechunk.IcechunkError):
+            raise BackendError(f"{region} could not be written: {error}") from error
+        if error is not None:
+            raise error
+    return RegionReceipt(region, targets[-1].grid.count(region), values.nbytes, crc)

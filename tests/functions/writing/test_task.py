@@ -14,7 +14,7 @@ import icechunk
 import numpy as np
 import pytest
 import xarray as xr
-from tests.functions.conftest import commit_template, file_source, write_task_of
+from tests.functions.conftest import commit_template, file_source, write, write_task_of
 
 from frazil_functions.errors import BackendError, SourceError, UnalignedRegionError
 from frazil_functions.forks import load_fork, node_id, read_fork
@@ -46,7 +46,7 @@ def files(path: Path, values: Array) -> list[FileSource]:
 def merged(repo: icechunk.Repository, receipts: list[Receipt]) -> xr.Dataset:
     session = repo.writable_session("main")
     for receipt in receipts:
-        session.merge(load_fork(receipt.fork))
+        session.merge(load_fork(receipt.forks[0]))
     return xr.open_zarr(session.store, consolidated=False, chunks=None, decode_times=False).load()
 
 
@@ -56,7 +56,7 @@ def test_what_is_written_is_what_xarray_reads_from_the_files(
     commit_template(repo, {"tas": TAS})
     regions = list(GRID.cut(2))
     task = write_task_of(repo, regions, files(tmp_path, values))
-    receipts = write_task(task)
+    receipts = write(task)
     with xr.open_mfdataset(sorted(tmp_path.glob("*.nc"), key=lambda path: int(path.stem))) as expected:
         np.testing.assert_array_equal(merged(repo, receipts)["tas"].values, expected["tas"].values)
     assert (expected["tas"].values == values).all()
@@ -65,14 +65,14 @@ def test_what_is_written_is_what_xarray_reads_from_the_files(
 def test_a_receipt_says_what_was_written(repo: icechunk.Repository, tmp_path: Path, values: Array) -> None:
     base = commit_template(repo, {"tas": TAS})
     regions = list(reversed(list(GRID.cut(2))))
-    (receipt,) = write_task(write_task_of(repo, regions, files(tmp_path, values), number=5))
-    assert (receipt.run_id, receipt.plan_hash, receipt.base, receipt.number) == ("run", "hash", base, 5)
+    (receipt,) = write(write_task_of(repo, regions, files(tmp_path, values), number=5))
+    assert (receipt.run_id, receipt.plan_hash, receipt.bases, receipt.number) == ("run", "hash", (base,), 5)
     assert [written.region for written in receipt.regions] == regions
     for written in receipt.regions:
         part = values[written.region.slices]
         assert (written.units, written.nbytes, written.crc32c) == (2, part.nbytes, checksum(part))
     node = node_id(repo.readonly_session("main").get_node_id("/tas"))
-    assert {node: 6} == {key: len(chunks) for key, chunks in read_fork(receipt.fork).written().items()}
+    assert {node: 6} == {key: len(chunks) for key, chunks in read_fork(receipt.forks[0]).written().items()}
     assert 0 < receipt.read_seconds < receipt.seconds
     assert 0 < receipt.write_seconds < receipt.seconds
     assert receipt.peak_memory_bytes > 1 << 20
@@ -104,9 +104,9 @@ def test_every_kind_of_array_is_written(repo: icechunk.Repository, tmp_path: Pat
         Region(name, tuple((dim, 0, length) for dim, length in zip(dims, data.shape, strict=True)))
         for name, (dims, data) in source.items()
     ]
-    (receipt,) = write_task(write_task_of(repo, regions, [file_source(tmp_path / "a.nc", 0, 4)], group="deep/group"))
+    (receipt,) = write(write_task_of(repo, regions, [file_source(tmp_path / "a.nc", 0, 4)], group="deep/group"))
     session = repo.writable_session("main")
-    session.merge(load_fork(receipt.fork))
+    session.merge(load_fork(receipt.forks[0]))
     names = list(source)
     arrays = open_targets(session, "deep/group", names, "r")  # type: ignore[arg-type]
     for name, (_, data) in source.items():
@@ -195,7 +195,7 @@ def test_a_region_larger_than_the_budget_goes_alone(repo: icechunk.Repository) -
         return values
 
     task = write_task_of(repo, [big(at, at + 4) for at in range(0, 16, 4)], memory_bytes=1 << 20)
-    (receipt,) = write_task(task, Made(make))
+    (receipt,) = write(task, Made(make))
     assert len(receipt.regions) == 4
     assert beside == [0, 0, 0, 0]
 
@@ -264,7 +264,7 @@ def test_a_task_runs_inside_of_a_running_event_loop(repo: icechunk.Repository) -
     commit_template(repo, {"tas": TAS})
 
     async def notebook() -> int:
-        return len(write_task(write_task_of(repo, GRID.cut(1)), Made())[0].regions)
+        return len(write(write_task_of(repo, GRID.cut(1)), Made())[0].regions)
 
     assert asyncio.run(notebook()) == 6
 
@@ -274,7 +274,7 @@ def test_tasks_run_in_threads_beside_each_other(repo: icechunk.Repository) -> No
     done: list[Receipt] = []
     regions = list(GRID.cut(1))
     tasks = [write_task_of(repo, half) for half in (regions[:3], regions[3:])]
-    threads = [threading.Thread(target=lambda task=task: done.extend(write_task(task, Made()))) for task in tasks]
+    threads = [threading.Thread(target=lambda task=task: done.extend(write(task, Made()))) for task in tasks]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -285,17 +285,17 @@ def test_tasks_run_in_threads_beside_each_other(repo: icechunk.Repository) -> No
 def test_a_chunk_of_nothing_but_fill_is_receipted_and_known_to_the_fork(repo: icechunk.Repository) -> None:
     commit_template(repo, {"tas": TAS})
     source = Made(lambda region, dtype: np.full(region.shape, np.nan, dtype))
-    (receipt,) = write_task(write_task_of(repo, GRID.cut(1)), source)
-    (chunks,) = read_fork(receipt.fork).written().values()
+    (receipt,) = write(write_task_of(repo, GRID.cut(1)), source)
+    (chunks,) = read_fork(receipt.forks[0]).written().values()
     assert len(chunks) == sum(written.units for written in receipt.regions) == 6
 
 
 def test_a_task_can_be_done_twice(repo: icechunk.Repository) -> None:
     commit_template(repo, {"tas": TAS})
     task = write_task_of(repo, GRID.cut(1))
-    first, second = (write_task(task, Made())[0] for _ in range(2))
+    first, second = (write(task, Made())[0] for _ in range(2))
     assert first.regions == second.regions
-    assert read_fork(task.fork).written() == {}
+    assert read_fork(task.forks[0]).written() == {}
 
 
 def test_an_interrupt_ends_the_task_before_its_next_reads(repo: icechunk.Repository) -> None:

@@ -4,14 +4,13 @@ from typing import Any
 import icechunk
 import numpy as np
 import pytest
-from tests.functions.conftest import clean_fork, commit_template, write_task_of
+from tests.functions.conftest import clean_fork, commit_template, write, write_task_of
 
 from frazil_functions.errors import ReceiptError, VerificationError
 from frazil_functions.forks import load_fork
 from frazil_functions.reading.encoding import Attributes
 from frazil_functions.regions import Region
 from frazil_functions.tasks import Receipt
-from frazil_functions.writing.task import write_task
 from frazil_functions.writing.verifying import RegionCheck, VerifyTask, dump_checks, load_checks, verify_task
 
 PLAIN = Region("plain", (("x", 0, 4096),))
@@ -40,9 +39,9 @@ def written(repo: icechunk.Repository) -> Receipt:
                 "crs": {"shape": (), "dtype": "i4", "dimension_names": ()},
             },
         )
-    (receipt,) = write_task(write_task_of(repo, REGIONS), Known())
+    (receipt,) = write(write_task_of(repo, REGIONS), Known())
     session = repo.writable_session("main")
-    session.merge(load_fork(receipt.fork))
+    session.merge(load_fork(receipt.forks[0]))
     session.commit("data")
     return receipt
 

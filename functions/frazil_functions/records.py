@@ -1,0 +1,147 @@
+"""What a run says of itself in its directory: what it is, and how it ended. JSON, read as data."""
+
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Final, Literal
+
+import msgspec
+
+from frazil_functions.errors import InvalidInputError
+from frazil_functions.repositories import Location
+
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunTarget:
+    """One repository of a run.
+
+    Attributes
+    ----------
+    location
+        The repository; None if it has no name that opens it again.
+    base
+        The snapshot that the target branch was at when the plan was made.
+    branch
+        The run's private branch.
+    snapshot
+        The template's snapshot on it, which forks come from.
+    fork
+        The name of the object in the run directory that holds the clean fork's bytes.
+    """
+
+    location: Location | None
+    base: str
+    branch: str
+    snapshot: str
+    fork: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What a run is.
+
+    Attributes
+    ----------
+    run_id, plan_hash, work_hash
+        The run, its plan, and the part of the plan that says what the tasks write.
+    started
+        In seconds since 1970.
+    versions
+        Of what the run was started with.
+    targets
+        The repositories, the primary last.
+    regions, nbytes, tasks
+        How much there is to write.
+    message, verify
+        The commit's message, and what is read back before it.
+    job
+        The digest of the job file; empty if there is none.
+    """
+
+    run_id: str
+    plan_hash: str
+    work_hash: str
+    started: float
+    versions: dict[str, str]
+    targets: tuple[RunTarget, ...]
+    regions: int
+    nbytes: int
+    tasks: int
+    message: str
+    verify: str
+    job: str = ""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    state
+        Whether it was published.
+    snapshots
+        The published snapshot of each repository, the primary last.
+    ended
+        In seconds since 1970.
+    reason
+        Why it was abandoned.
+    regions, nbytes, verified
+        How many regions were published, the size of their values, and how many were read back.
+    """
+
+    state: Literal["published", "abandoned"]
+    snapshots: tuple[str, ...]
+    ended: float
+    reason: str = ""
+    regions: int = 0
+    nbytes: int = 0
+    verified: int = 0
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What tells which frazil wrote an object, whatever else is in it."""
+
+    format: int
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def dump_record(value: RunRecord | RunOutcome) -> bytes:
+    """A record or an outcome as JSON, equal for equal ones."""
+    return msgspec.json.encode(value, order="deterministic")
+
+
+def load_record[T: (RunRecord, RunOutcome)](data: bytes, kind: type[T], where: str) -> T:
+    """What `dump_record` wrote.
+
+    Parameters
+    ----------
+    data
+        The bytes.
+    kind
+        What they should be.
+    where
+        What they were read from.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are anything else, or of another format.
+    """
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+        if head.format == FORMAT:
+            return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is no UTF-8
+        raise InvalidInputError(
+            f"{where} is not what frazil {version('frazil')} writes there (format {FORMAT}): {error}; "
+            "use another run id"
+        ) from error
+    raise InvalidInputError(
+        f"{where} has format {head.format} (frazil {head.versions.get('frazil', 'of another version')}), and this is "
+        f"frazil {version('frazil')} with format {FORMAT}; finish the run with the version that started it"
+    )

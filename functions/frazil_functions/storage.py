@@ -1,0 +1,54 @@
+"""The object store below a location: what region and endpoint it has, and how long storage may fail."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
+
+from frazil_functions.repositories import Location
+from frazil_functions.settings import environment
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig, S3Config  # types of the stubs alone
+
+_RETRY: "Final[RetryConfig]" = {"retry_timeout": timedelta(seconds=60)}
+"""How long a request is repeated before storage counts as down."""
+
+
+def open_store(location: Location) -> ObjectStore:
+    """The store below a location, with the credentials of the environment; a local directory is made.
+
+    Raises what obstore does: its BaseError, or OSError.
+    """
+    scheme, _, rest = location.url.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    if location.path is not None:
+        return LocalStore(location.path, mkdir=True)
+    if scheme == "gs":
+        return GCSStore(bucket, prefix=prefix, retry_config=_RETRY)
+    if scheme == "az":
+        return AzureStore(
+            bucket,
+            prefix=prefix,
+            config={"account_name": environment().azure_account or ""},
+            retry_config=_RETRY,
+        )
+    return _open_s3(location, bucket, prefix)
+
+
+def _open_s3(location: Location, bucket: str, prefix: str) -> S3Store:
+    config: S3Config = {}
+    if location.region is not None:
+        config["region"] = location.region
+    if location.endpoint_url is not None:
+        # What the environment has under this name would win over the plain "endpoint".
+        config["aws_endpoint_url_s3"] = location.endpoint_url
+        config["virtual_hosted_style_request"] = False
+    endpoint = location.endpoint_url or environment().endpoint_url
+    return S3Store(
+        bucket,
+        prefix=prefix,
+        config=config,
+        client_options={"allow_http": bool(endpoint and endpoint.startswith("http://"))},
+        retry_config=_RETRY,
+    )

@@ -1,0 +1,238 @@
+"""Parts: what a task has written, cut into receipts while it goes on.
+
+A part is a set of forks, one of each repository, and the regions that are written into them. Once it
+is closed no region begins in it any more, and when the last that did is written its receipt is put
+into the run directory: so a receipt holds whole regions alone, and exactly those of its forks. A part
+of which a region failed half-way holds chunks that no region accounts for; it never becomes a receipt.
+"""
+
+import asyncio
+import logging
+import platform
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import Any, Final
+
+import icechunk
+import zarr
+from zarr.storage import StorePath
+
+from frazil_functions.errors import BackendError
+from frazil_functions.forks import dump_fork, load_fork
+from frazil_functions.rundir import RunDirectory
+from frazil_functions.tasks import Receipt, RegionReceipt, WriteTask, Written
+from frazil_functions.writing.clocks import Clock, Stretch
+from frazil_functions.writing.targets import Target, open_targets, target_of
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_SECONDS: Final = 60.0
+"""How long a task goes on at most before what it wrote is put into the run directory."""
+
+
+@dataclass(slots=True)
+class Part:
+    """What is on its way to one receipt.
+
+    Attributes
+    ----------
+    forks
+        One of each repository, the primary last.
+    targets
+        The arrays opened in each of them, by name.
+    written
+        What is written, by its place in the task.
+    pending
+        How many regions are being written.
+    failed
+        Whether one of them is written in part, and will not be written further.
+    settled
+        Whether its receipt is being put, or put.
+    """
+
+    forks: tuple[icechunk.ForkSession, ...]
+    targets: tuple[dict[str, Target], ...]
+    written: dict[int, RegionReceipt] = field(default_factory=dict)
+    pending: int = 0
+    failed: bool = False
+    settled: bool = False
+
+
+class Parts:
+    """The parts of one task. To be used in one event loop, but for what it hands to its own thread.
+
+    Parameters
+    ----------
+    task
+        What to write.
+    check
+        Raises if what was read must not be used; called before every receipt.
+
+    Raises
+    ------
+    UnalignedRegionError
+        If a region splits a write unit of an array as it really is, in any repository.
+    BackendError
+        If a repository lacks an array, or the repositories differ in one.
+    """
+
+    def __init__(self, task: WriteTask, check: Callable[[], None]) -> None:
+        self.clock = Clock()
+        self._task = task
+        self._check = check
+        # Nothing is written into these: what is forked from a clean fork costs no request, and is equal to it.
+        self._clean = tuple(load_fork(data) for data in task.forks)
+        self._targets = tuple(_open(task, fork) for fork in self._clean)
+        _check_same(self._targets)
+        self._directory = RunDirectory(task.run_directory)
+        self._thread = ThreadPoolExecutor(1, "frazil-receipts")
+        self._current: Part | None = None
+        self._interval = task.flush_seconds
+        self._due = time.monotonic() + self._interval
+        self._timer = self._timed()
+        self._puts: set[asyncio.Task[None]] = set()
+        self._names: list[str] = []
+        self._regions = 0
+        self._nbytes = 0
+        self.error: Exception | None = None
+        """Why a receipt could not be put."""
+
+    def target(self, name: str) -> Target:
+        """The primary's array, to see what it stores; nothing is written through it."""
+        return self._targets[-1][name]
+
+    def begin(self) -> Part:
+        """The part that the next region goes into. The region is pending until `end`."""
+        self._turn()
+        if self._current is None:
+            forks = tuple(clean.fork() for clean in self._clean)
+            pairs = zip(self._targets, forks, strict=True)
+            self._current = Part(forks, tuple(_rebound(targets, fork) for targets, fork in pairs))
+        self._current.pending += 1
+        return self._current
+
+    def end(self, part: Part, number: int, written: RegionReceipt | None) -> None:
+        """A region of a part is written, or has failed if there is nothing to say of it."""
+        part.pending -= 1
+        if written is None:
+            part.failed = True
+        else:
+            part.written[number] = written
+        self._turn()
+        self._settle(part)
+
+    async def close(self, patience: float | None = None) -> Written:
+        """Put what is left, for as many seconds at most; returns what is put. See `error`, too."""
+        part, self._current = self._current, None
+        self._timer.cancel()
+        if part is not None:
+            self._settle(part)
+        try:
+            if self._puts:
+                await asyncio.wait(self._puts, timeout=patience)
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+        return Written(self._task.number, tuple(self._names), self._regions, self._nbytes)
+
+    def _timed(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._interval, self._turn)
+
+    def _turn(self) -> None:
+        """Close the current part if it is time; it is settled once nothing in it is pending."""
+        if self._current is None or time.monotonic() < self._due:
+            return
+        part, self._current = self._current, None
+        self._interval = min(2 * self._interval, _LONGEST_SECONDS)
+        self._due = time.monotonic() + self._interval
+        self._timer.cancel()
+        self._timer = self._timed()
+        self._settle(part)
+
+    def _settle(self, part: Part) -> None:
+        if part is self._current or part.pending or part.failed or part.settled or not part.written:
+            return
+        part.settled = True
+        running = asyncio.create_task(self._put(part, self.clock.lap()))
+        self._puts.add(running)
+        running.add_done_callback(self._puts.discard)
+
+    async def _put(self, part: Part, stretch: Stretch) -> None:
+        try:
+            name = await asyncio.get_running_loop().run_in_executor(self._thread, self._put_receipt, part, stretch)
+        except Exception as error:  # noqa: BLE001 - kept, and raised by whoever asked for the task
+            self.error = self.error or error
+            logger.warning("%d regions of task %d have no receipt: %s", len(part.written), self._task.number, error)
+            return
+        self._names.append(name)
+        self._regions += len(part.written)
+        self._nbytes += sum(one.nbytes for one in part.written.values())
+
+    def _put_receipt(self, part: Part, stretch: Stretch) -> str:
+        self._check()
+        task = self._task
+        return self._directory.put_receipt(
+            Receipt(
+                run_id=task.run_id,
+                plan_hash=task.plan_hash,
+                bases=task.bases,
+                number=task.number,
+                regions=tuple(written for _, written in sorted(part.written.items(), key=lambda item: item[0])),
+                forks=tuple(dump_fork(fork) for fork in part.forks),
+                started=stretch.started,
+                seconds=stretch.seconds,
+                read_seconds=stretch.read_seconds,
+                write_seconds=stretch.write_seconds,
+                peak_memory_bytes=_peak_memory(),
+                host=socket.gethostname(),
+                versions=_versions(),
+            )
+        )
+
+
+def _open(task: WriteTask, fork: icechunk.ForkSession) -> dict[str, Target]:
+    arrays = open_targets(fork, task.group, (region.array for region in task.regions), "r+")
+    targets: dict[str, Target] = {}
+    for region in task.regions:
+        if region.array not in targets:
+            targets[region.array] = target_of(arrays[region.array], region)
+        # The plan proved this; a task may have come another way, and a split unit loses data silently.
+        targets[region.array].grid.unit_slices(region)
+    return targets
+
+
+def _check_same(every: tuple[dict[str, Target], ...]) -> None:
+    """Values are read once, as the primary stores them, so the others must store them so, too."""
+    for targets in every[:-1]:
+        for name, target in targets.items():
+            primary = every[-1][name]
+            if (target.dtype, target.grid) != (primary.dtype, primary.grid):
+                raise BackendError(
+                    f"{name!r} is {target.dtype} in write units of {target.grid.unit} in one repository of the run and "
+                    f"{primary.dtype} in write units of {primary.grid.unit} in its primary; was a branch changed?"
+                )
+
+
+def _rebound(targets: dict[str, Target], fork: icechunk.ForkSession) -> dict[str, Target]:
+    """The same arrays in another fork of the same snapshot, without reading their metadata again."""
+    return {name: replace(target, array=_in_fork(target.array, fork)) for name, target in targets.items()}
+
+
+def _in_fork(array: zarr.Array[Any], fork: icechunk.ForkSession) -> zarr.Array[Any]:
+    return zarr.Array(zarr.AsyncArray(metadata=array.metadata, store_path=StorePath(fork.store, array.path)))
+
+
+def _peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what both ends of a pickle must agree on."""
+    names = ("frazil", "icechunk", "zarr", "xarray")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
