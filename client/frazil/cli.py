@@ -26,8 +26,8 @@ from frazil.planning.labels import Gaps
 from frazil.progress_bar import progress_bar
 from frazil.report import Listener, Result
 from frazil_functions.errors import BackendError, FrazilError, InvalidInputError
+from frazil_functions.records import Verify
 from frazil_functions.repositories import open_repository
-from frazil_functions.runs.verify import Verify
 from frazil_functions.text import size
 
 logger = logging.getLogger(__name__)

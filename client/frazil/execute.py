@@ -12,17 +12,12 @@ from frazil.execution.stragglers import late
 from frazil.report import Listener, Progress, Spent
 from frazil_functions import handler
 from frazil_functions.errors import FrazilError, IncompleteRunError, InvalidInputError, ReceiptError
+from frazil_functions.runs.following import Following
 from frazil_functions.runs.gather import Gathering
 from frazil_functions.runs.run import Run
-from frazil_functions.tasks import WriteTask, load_written
+from frazil_functions.tasks import Receipt, WriteTask, load_written
 
 logger = logging.getLogger(__name__)
-
-LOOK_SECONDS: Final = 1.0
-"""How long to wait between two looks at the run directory, at least."""
-
-LOOK_SHARE: Final = 0.05
-"""Which share of the time may be spent looking, where a look takes long."""
 
 _BACKOFF_MOST: Final = 60.0
 
@@ -54,7 +49,7 @@ class Retry:
 
     def delay(self, failures: int) -> float:
         """Seconds to wait after so many failures."""
-        wait = min(_BACKOFF_MOST, self.backoff * 2 ** (failures - 1))
+        wait = min(_BACKOFF_MOST, self.backoff * 2.0 ** (failures - 1))
         return wait * random.uniform(1.0, 1.5)  # noqa: S311 - chance, not secrecy
 
 
@@ -92,33 +87,32 @@ def _tasks(run: Run, gathering: Gathering, numbers: Iterable[int]) -> list[Write
 
 
 class _Following:
-    """The run directory, looked at once a second at most while calls run."""
+    """The run directory while calls run, and what the listener is told of it."""
 
     def __init__(self, run: Run, gathering: Gathering, listener: Listener) -> None:
         self.gathering = gathering
         self.spent = Spent()
-        self._run = run
+        self._following = Following(run.directory, gathering)
+        self._record = run.record
         self._listener = listener
-        self.next = 0.0
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next look is due."""
+        return self._following.wait
 
     def look(self) -> None:
         """Gather what is new."""
-        begin = time.monotonic()
-        names = self._run.directory.list_receipts()
-        took = time.monotonic() - begin
-        self.add(names)
-        self.next = time.monotonic() + max(LOOK_SECONDS, took / LOOK_SHARE)
+        self._tell(self._following.look())
 
     def add(self, names: Iterable[str]) -> None:
         """Gather receipts by name."""
-        for receipt in self.gathering.read(self._run.directory, names):
-            self.spent = self.spent.plus(receipt)
-        self.tell()
+        self._tell(self._following.add(names))
 
-    def tell(self) -> None:
-        """Tell the listener."""
-        record = self._run.record
-        done, nbytes = len(self.gathering.written), self.gathering.nbytes
+    def _tell(self, added: Iterable[Receipt]) -> None:
+        for receipt in added:
+            self.spent = self.spent.plus(receipt)
+        done, nbytes, record = len(self.gathering.written), self.gathering.nbytes, self._record
         self._listener(Progress("write", done, record.regions, nbytes, record.nbytes, run_id=record.run_id))
 
 
@@ -162,15 +156,15 @@ class _Execution:
                     self.durations.append(call.seen or time.monotonic() - call.submitted)
                     assert outcome.value is not None
                     self.returned(call.task, outcome.value)
-            if time.monotonic() >= self.following.next and self.calls.outstanding:
+            if not self.following.wait and self.calls.outstanding:
                 self.following.look()
                 self.back_up()
             self.submit_due()
 
     def patience(self) -> float:
         """Seconds until there is something to do beside waiting for a call."""
-        moments = [at for at, _ in self.due] + ([self.following.next] if self.calls.outstanding else [])
-        wait = max(0.0, min(moments, default=0.0) - time.monotonic())
+        waits = [max(0.0, at - time.monotonic()) for at, _ in self.due]
+        wait = min(waits + ([self.following.wait] if self.calls.outstanding else []), default=0.0)
         if not self.calls.outstanding:
             time.sleep(wait)
             return 0.0

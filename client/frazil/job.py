@@ -23,6 +23,7 @@ from frazil_functions import handler
 from frazil_functions.errors import InvalidInputError, nearest
 from frazil_functions.forks import check_no_secret, dump_fork, read_fork
 from frazil_functions.plan import Plan, PlanTarget, Replica
+from frazil_functions.records import Verify
 from frazil_functions.repositories import Location, check_target, locate, location_of, open_repository
 from frazil_functions.rundir import RunDirectory, RunOutcome, list_runs
 from frazil_functions.runs.finish import check_bases, finish
@@ -31,7 +32,7 @@ from frazil_functions.runs.run import Run, open_run
 from frazil_functions.runs.start import Wishes, directory_of, new_run_id, runs_of, start
 from frazil_functions.runs.status import RunStatus, runs_in, unfinished_in
 from frazil_functions.runs.template import check_absent
-from frazil_functions.runs.verify import Reading, Verify
+from frazil_functions.runs.verify import Reading
 from frazil_functions.writing.verifying import RegionCheck, VerifyTask, load_checks
 
 logger = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ class FrazilError(Exception):
     """The root of Frazil's own errors; catch it to catch them all."""
 
     exit_code: ClassVar[int] = 1
+    transient: ClassVar[bool] = False
 
 
 class InvalidInputError(FrazilError):
@@ -65,3 +66,5 @@ class ConflictError(FrazilError):
 
 class BackendError(FrazilError):
     """The environment is at fault: credentials, versions, limits, a backend that does not answer."""
+
+    transient: ClassVar[bool] = True

@@ -8,24 +8,23 @@ An event is data. It names a run by the URL of its directory, and what to do:
     {"action": "status", "run": URL}                           -> {"run": URL, "state": "writing", "done": 8, ...}
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-import obstore
 
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.plan import Plan
+from frazil_functions.records import Verify
 from frazil_functions.repositories import locate
-from frazil_functions.rundir import RunDirectory, read_object
+from frazil_functions.rundir import RunDirectory
 from frazil_functions.runs.finish import finish
 from frazil_functions.runs.gather import Gathering
 from frazil_functions.runs.run import open_run
 from frazil_functions.runs.start import Wishes, directory_of, new_run_id, start
 from frazil_functions.runs.status import status
-from frazil_functions.runs.verify import Reading, Verify
+from frazil_functions.runs.verify import Reading
+from frazil_functions.storage import read_object
 from frazil_functions.writing.task import write_task
 
 
@@ -86,20 +85,21 @@ def answer(event: object) -> Answer:
         As the action does.
     """
     try:
-        match msgspec.convert(event, Event):
-            case Start() as asked:
-                return _start(asked)
-            case Write() as asked:
-                return _write(asked)
-            case Finish() as asked:
-                return _finish(asked)
-            case Status() as asked:
-                return _status(asked)
+        asked: Event = msgspec.convert(event, Start | Write | Finish | Status)
     except msgspec.ValidationError as error:
         raise InvalidInputError(
-            f"this is not an event of frazil: {error}. An event has an action: start (with a plan), write (with a run and "
-            "a task), finish or status (with a run)"
+            f"this is not an event of frazil: {error}. An event has an action: start (with a plan), write (with a "
+            "run and a task), finish or status (with a run)"
         ) from error
+    match asked:
+        case Start():
+            return _start(asked)
+        case Write():
+            return _write(asked)
+        case Finish():
+            return _finish(asked)
+        case Status():
+            return _status(asked)
 
 
 def _directory(url: str) -> RunDirectory:

@@ -1,12 +1,20 @@
-"""Entry points: what a backend calls by name, one for each kind of task.
+"""Entry points: what a backend calls by name, one for each kind of task, and one for plain JSON events.
 
-What goes back is bytes: the client reads them as data and constructs nothing else from them.
+What goes back to the client is bytes, which it reads as data; it constructs nothing else from them.
 """
 
+import json
+import logging
+from typing import Any
+
+from frazil_functions.errors import FrazilError, InvalidInputError
+from frazil_functions.events import Answer, answer
 from frazil_functions.reading.scanning import ScanTask, dump_scan, scan_task
 from frazil_functions.tasks import WriteTask, dump_written
 from frazil_functions.writing.task import write_task
 from frazil_functions.writing.verifying import VerifyTask, dump_checks, verify_task
+
+logger = logging.getLogger(__name__)
 
 
 def scan(task: ScanTask) -> bytes:
@@ -22,3 +30,46 @@ def write(task: WriteTask) -> bytes:
 def verify(task: VerifyTask) -> bytes:
     """Read the task's regions back; return their checksums."""
     return dump_checks(verify_task(task))
+
+
+def handle(event: object, context: object = None) -> Answer:  # noqa: ARG001 - Lambda passes it
+    """Answer a plain event, as Lambda and others pass it; see `frazil_functions.events` for what it says.
+
+    An event of EventBridge is answered by what its `detail` says, and one of SQS by what each message says: messages
+    that failed are named in the answer, so that the queue gives these alone out again (ReportBatchItemFailures).
+
+    Raises
+    ------
+    FrazilError
+        As `frazil_functions.events.answer` does; Lambda reports it to who invoked it.
+    """
+    match event:
+        case {"Records": [*records]}:
+            return _answer_records(records)
+        case {"detail": dict(detail), "detail-type": _}:
+            return answer(detail)
+        case _:
+            return answer(event)
+
+
+def _answer_records(records: list[Any]) -> Answer:
+    failed = []
+    for record in records:
+        match record:
+            case {"messageId": str(name), "body": str(body)}:
+                pass
+            case _:
+                raise InvalidInputError("these records are not those of SQS, which have a messageId and a body each")
+        try:
+            answer(_parsed(body))
+        except FrazilError:
+            logger.exception("the message %s failed", name)
+            failed.append({"itemIdentifier": name})
+    return {"batchItemFailures": failed}
+
+
+def _parsed(body: str) -> object:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise InvalidInputError(f"the event is not JSON: {error}") from error

@@ -11,6 +11,9 @@ from frazil_functions.repositories import Location
 
 FORMAT: Final = 1
 
+type Verify = Literal["none", "sample", "full"]
+"""How much is read back before publishing."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunTarget:
@@ -69,7 +72,7 @@ class RunRecord:
     nbytes: int
     tasks: int
     message: str
-    verify: str
+    verify: Verify
     job: str = ""
     format: int = FORMAT
 

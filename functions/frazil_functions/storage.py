@@ -3,10 +3,14 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+import obstore
+from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
+from frazil_functions.errors import BackendError, InvalidInputError
 from frazil_functions.repositories import Location
 from frazil_functions.settings import environment
+from frazil_functions.text import words
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig, S3Config  # types of the stubs alone
@@ -52,3 +56,21 @@ def _open_s3(location: Location, bucket: str, prefix: str) -> S3Store:
         client_options={"allow_http": bool(endpoint and endpoint.startswith("http://"))},
         retry_config=_RETRY,
     )
+
+
+def read_object(location: Location) -> bytes:
+    """One object, or file.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none.
+    BackendError
+        If it cannot be read.
+    """
+    try:
+        return bytes(obstore.get(open_store(location.parent), location.url.rpartition("/")[2]).bytes())
+    except FileNotFoundError as error:
+        raise InvalidInputError(f"there is nothing at {location}") from error
+    except (BaseError, OSError) as error:
+        raise BackendError(f"{location} cannot be read: {words(error)}") from error

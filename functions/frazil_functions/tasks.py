@@ -1,6 +1,6 @@
 """What travels: the task that a function gets, the receipts that it leaves, what it returns, and their wire form."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -66,6 +66,8 @@ class WriteTask:
         How many bytes of values may be held at once; a single region may exceed it.
     run_directory
         Where the task puts its receipts.
+    versions
+        What whoever planned the task has installed; a function with another frazil or icechunk refuses it.
     flush_seconds
         After how many seconds a first receipt is put there; each next waits twice as long, at most a
         minute.
@@ -82,6 +84,7 @@ class WriteTask:
     regions: tuple[Region, ...]
     memory_bytes: int
     run_directory: Location
+    versions: dict[str, str] = field(default_factory=dict)
     flush_seconds: float = 2.0
 
     def __post_init__(self) -> None:

@@ -1,6 +1,9 @@
-"""The executor protocol: calls of functions in, their outcomes out, in whatever order they end."""
+"""The executor protocol: calls of functions in, their outcomes out, in whatever order they end.
 
-from collections.abc import Callable, Generator, Sequence
+What a function does, when to call it again, and what becomes of an outcome is not known here.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -12,7 +15,7 @@ class Outcome[R]:
     Attributes
     ----------
     index
-        The position of the call's argument in the sequence that was mapped over.
+        The position of the call's argument among all that were submitted, in the order of submission.
     value
         What the function returned; None where `error` is set.
     error
@@ -24,6 +27,63 @@ class Outcome[R]:
     index: int
     value: R | None = None
     error: Exception | None = None
+
+
+class Calls[T, R](Protocol):
+    """Calls of one function, of which more can be submitted while others run.
+
+    A context manager: leaving it, for whatever reason, ends every call that is still running. One thread
+    at a time may use it, but for leaving, which another may do.
+    """
+
+    def submit(self, arguments: Sequence[T]) -> None:
+        """Call the function once for each argument, and do not wait for it.
+
+        The calls are numbered on from those submitted before. They start as soon as there is room.
+
+        Raises
+        ------
+        InvalidInputError
+            If the calls were left, the executor is closed, or the function or an argument cannot be pickled and
+            that is seen here; then no call of these arguments runs.
+        BackendError
+            If the backend cannot be reached, or failed since.
+        """
+        ...
+
+    def next(self, timeout: float | None = None) -> Outcome[R] | None:
+        """Wait for the next call that ends, whichever it is.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait; by default as long as it takes. An executor that runs calls in this very thread
+            finishes the one that it runs.
+
+        Returns
+        -------
+        Outcome or None
+            None if none ended in time, or if none is outstanding.
+
+        Raises
+        ------
+        BackendError
+            If the backend refused calls or failed, or the calls were left meanwhile.
+        """
+        ...
+
+    @property
+    def outstanding(self) -> int:
+        """How many calls were submitted and have given no outcome yet."""
+        ...
+
+    def running(self) -> Mapping[int, float]:
+        """Seconds that each call has been seen running, of those that have begun and not ended; by their index."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
 
 
 class Executor(Protocol):
@@ -42,14 +102,34 @@ class Executor(Protocol):
         """Start, in the background, whatever takes time before the first call. Never blocks."""
         ...
 
+    def calls[T, R](self, function: Callable[[T], R]) -> Calls[T, R]:
+        """Calls of `function`, none yet. Never blocks; what takes time to start begins at the first submission.
+
+        `function` is a module-level function, importable on the other side; arguments travel as
+        pickles, and values that are not bytes, too.
+        """
+        ...
+
     def map[T, R](self, function: Callable[[T], R], arguments: Sequence[T]) -> Generator[Outcome[R], None, None]:
         """Call `function` once for each argument; yield each outcome as soon as the call ends.
 
-        `function` is a module-level function, importable on the other side; arguments travel as
-        pickles, and values that are not bytes, too. Closing the generator early ends the calls
-        still running; a list's iterator has no `close`, and will not do.
+        The calls start when the first outcome is asked for. One that fails does not stop the others.
+        Closing the generator early ends the calls still running; a list's iterator has no `close`,
+        and will not do.
+
+        Raises
+        ------
+        InvalidInputError
+            If the function or an argument cannot be pickled, or the executor is closed.
+        BackendError
+            If the backend cannot be reached or refuses the calls.
         """
-        ...
+        with self.calls(function) as calls:
+            calls.submit(arguments)
+            while calls.outstanding:
+                outcome = calls.next()
+                assert outcome is not None
+                yield outcome
 
     def __enter__(self) -> Self: ...
 

@@ -83,7 +83,7 @@ def finish(
         if ended is None:
             require_complete(run, gathering)
     if ended is not None:
-        return _check_published(run.directory, ended)
+        return check_published(run.directory, ended)
     reading = reading or Reading(run.record.verify)
     done = [_publish(run, at, gathering, reading, tell) for at in range(len(run.repos))]
     ended = RunOutcome(
@@ -133,7 +133,8 @@ def clear(run: Run) -> None:
         logger.warning("run %s is published, and what it left could not be removed: %s", run.run_id, error)
 
 
-def _check_published(directory: RunDirectory, outcome: RunOutcome) -> RunOutcome:
+def check_published(directory: RunDirectory, outcome: RunOutcome) -> RunOutcome:
+    """The outcome of a run that was published; one that was abandoned is an error."""
     if outcome.state != "published":
         raise InvalidInputError(f"run {directory.run_id} was abandoned: {outcome.reason}. Plan again")
     return outcome

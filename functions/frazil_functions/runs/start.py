@@ -17,13 +17,14 @@ from frazil_functions.errors import BackendError, InvalidInputError
 from frazil_functions.forks import check_no_secret, dump_fork, read_fork, require_layout
 from frazil_functions.plan import Plan
 from frazil_functions.reading.encoding import Values
+from frazil_functions.records import Verify
 from frazil_functions.repositories import Location, check_target, location_of, open_repository
 from frazil_functions.rundir import RunDirectory, RunRecord, RunTarget, check_outside
 from frazil_functions.runs.disjoint import check_disjoint
 from frazil_functions.runs.publish import PrivateBranch, tip_of
 from frazil_functions.runs.run import Run, open_run
 from frazil_functions.runs.template import read_static, write_template
-from frazil_functions.runs.verify import Reading, Verify
+from frazil_functions.runs.verify import Reading
 
 logger = logging.getLogger(__name__)
 

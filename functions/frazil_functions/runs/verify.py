@@ -3,13 +3,13 @@
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from frazil_functions.errors import InvalidInputError, VerificationError
+from frazil_functions.records import Verify
 from frazil_functions.tasks import RegionReceipt
 from frazil_functions.writing.verifying import RegionCheck, VerifyTask, verify_task
 
-type Verify = Literal["none", "sample", "full"]
 VERIFY: Final[tuple[Verify, ...]] = ("none", "sample", "full")
 
 SAMPLE_REGIONS: Final = 8

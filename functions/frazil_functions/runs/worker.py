@@ -123,8 +123,8 @@ def wait_for_start(directory: RunDirectory, place: Place) -> Run:
     while directory.record() is None:
         if time.monotonic() >= until:
             raise IncompleteRunError(
-                f"worker {place.index} of {place.total} waited {place.start_deadline:g} s for worker 0 to start the run "
-                f"at {directory.location}, and run.json has not appeared there. See what worker 0 says, and start this "
+                f"worker {place.index} of {place.total} waited {place.start_deadline:g} s for worker 0 to start the "
+                f"run at {directory.location}, and run.json has not appeared there. See what worker 0 says, and start this "
                 "one again"
             )
         time.sleep(min(pause, max(0.0, until - time.monotonic())))
@@ -166,6 +166,7 @@ def wait_for_regions(run: Run, place: Place) -> Gathering:
             raise IncompleteRunError(
                 f"worker {place.index} of {place.total} waited {place.finish_deadline:g} s for receipts of the tasks "
                 f"{shown}, and none came: {gathering.missing_count} of {run.record.regions} regions are missing. "
-                f"Nothing was published. Start the workers of these tasks again, and this one; or resume run {run.run_id}"
+                "Nothing was published. Start the workers of these tasks again, and this one; or resume run "
+                f"{run.run_id}"
             )
         time.sleep(following.wait)

@@ -8,7 +8,6 @@ of which a region failed half-way holds chunks that no region accounts for; it n
 
 import asyncio
 import logging
-import platform
 import resource
 import socket
 import sys
@@ -16,13 +15,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from typing import Any, Final
 
 import icechunk
 import zarr
 from zarr.storage import StorePath
 
+from frazil_functions import versions
 from frazil_functions.errors import BackendError
 from frazil_functions.forks import dump_fork, load_fork
 from frazil_functions.rundir import RunDirectory
@@ -190,7 +189,7 @@ class Parts:
                 write_seconds=stretch.write_seconds,
                 peak_memory_bytes=_peak_memory(),
                 host=socket.gethostname(),
-                versions=_versions(),
+                versions=versions.versions(),
             )
         )
 
@@ -230,9 +229,3 @@ def _in_fork(array: zarr.Array[Any], fork: icechunk.ForkSession) -> zarr.Array[A
 def _peak_memory() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what both ends of a pickle must agree on."""
-    names = ("frazil", "icechunk", "zarr", "xarray")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -429,9 +429,9 @@ def test_importing_the_module_does_not_import_lithops(
 def test_warming_up_is_in_the_background(run_client: Callable[..., subprocess.Popen[str]]) -> None:
     client = run_client(
         "import sys, time, math\n"
-        "from frazil.execution import lithops\n"
+        "from frazil.execution import lithops, opening\n"
         "with lithops.LithopsExecutor() as executor:\n"
-        "    with lithops._OPENING:\n"  # what opening takes first
+        "    with opening.OPENING:\n"  # what opening takes first
         "        executor.warm(); executor.warm()\n"
         "        print('lithops.executors' not in sys.modules)\n"
         "    while 'lithops.executors' not in sys.modules: time.sleep(0.01)\n"

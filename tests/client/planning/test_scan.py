@@ -16,14 +16,14 @@ class Counting(frazil.SerialExecutor):
     """Counts what it is asked to call."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, int]] = []
+        self.asked: list[tuple[str, int]] = []
 
     @property
     def workers(self) -> int:
         return 3
 
     def map[T, R](self, function: Callable[[T], R], arguments: Sequence[T]) -> Iterator[Outcome[R]]:
-        self.calls.append((function.__name__, len(arguments)))
+        self.asked.append((function.__name__, len(arguments)))
         yield from super().map(function, arguments)
 
 
@@ -43,7 +43,7 @@ def test_functions_read_the_metadata_of_many_files(many: list[str]) -> None:
     told: list[Progress] = []
     with Counting() as executor:
         found = scan_sources(many, Wanted(), executor, told.append)
-    assert executor.calls == [("scan", 3)]
+    assert executor.asked == [("scan", 3)]
     assert [file.url for file in found.files] == many
     assert found.append_dim == "time"
     assert len([digest for digest in found.labels if found.labels[digest].shape == (4,)]) == 11  # ten times, one lat
@@ -53,7 +53,7 @@ def test_functions_read_the_metadata_of_many_files(many: list[str]) -> None:
 def test_few_files_are_read_without_calling_anything(many: list[str]) -> None:
     with Counting() as executor:
         found = scan_sources(many[:10], Wanted(), executor, silent)
-    assert executor.calls == []
+    assert executor.asked == []
     assert len(found.files) == 10
 
 
