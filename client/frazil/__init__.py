@@ -2,10 +2,11 @@
 
 from importlib.metadata import version
 
-from frazil.execution.executor import Executor, Outcome
+from frazil.execute import Retry
+from frazil.execution.executor import Calls, Executor, Outcome
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.serial import SerialExecutor
-from frazil.job import convert, plan, run
+from frazil.job import convert, plan, resume, run, runs
 from frazil.report import Progress, Result
 from frazil_functions.errors import (
     BackendError,
@@ -23,11 +24,13 @@ from frazil_functions.errors import (
 )
 from frazil_functions.plan import Plan
 from frazil_functions.repositories import open_repository
+from frazil_functions.runs.status import RunStatus
 
 __version__ = version("frazil")
 
 __all__ = [
     "BackendError",
+    "Calls",
     "ConflictError",
     "Executor",
     "ExistingGroupError",
@@ -42,6 +45,8 @@ __all__ = [
     "Progress",
     "ReceiptError",
     "Result",
+    "Retry",
+    "RunStatus",
     "SerialExecutor",
     "SourceError",
     "UnalignedRegionError",
@@ -49,5 +54,7 @@ __all__ = [
     "convert",
     "open_repository",
     "plan",
+    "resume",
     "run",
+    "runs",
 ]

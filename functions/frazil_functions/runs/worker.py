@@ -124,8 +124,8 @@ def wait_for_start(directory: RunDirectory, place: Place) -> Run:
         if time.monotonic() >= until:
             raise IncompleteRunError(
                 f"worker {place.index} of {place.total} waited {place.start_deadline:g} s for worker 0 to start the "
-                f"run at {directory.location}, and run.json has not appeared there. See what worker 0 says, and start this "
-                "one again"
+                f"run at {directory.location}, and run.json has not appeared there. See what worker 0 says, and "
+                "start this one again"
             )
         time.sleep(min(pause, max(0.0, until - time.monotonic())))
         pause = min(2 * pause, _POLL_SECONDS[1])
