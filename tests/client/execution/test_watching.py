@@ -1,11 +1,13 @@
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from frazil.execution.executor import Outcome
-from frazil.execution.watching import Calls, Surroundings
+from frazil.execution.submitting import LithopsCalls
+from frazil.execution.watching import Job, Surroundings, Watch
 from frazil_functions.errors import BackendError
 
 
@@ -17,6 +19,7 @@ class Future:
     running: bool
     execution_timeout: float = 0.2
     job_key: str = "job"
+    job_id: str = "M1"
     ready: bool = False
     success: bool = False
     done: bool = False
@@ -26,21 +29,53 @@ class Future:
         return not self.running
 
 
-class Monitor:
-    def remove(self, futures: list[Future]) -> None:
-        """Lithops stops looking for these."""
+class Lithops:
+    """A backend of which each job is told in advance; it notes what is asked of it."""
+
+    def __init__(self, *jobs: list[Future]) -> None:
+        self.coming = list(jobs)
+        self.started: list[int] = []
+        self.discarded: list[str] = []
+        self.forgotten: list[tuple[list[str], bool]] = []
+
+    def pickler(self) -> Callable[[object], bytes]:
+        return lambda _: b""
+
+    def start(self, name: str, call: object, packets: Sequence[tuple[bytes]]) -> list[Future]:
+        assert call is not None
+        self.started.append(len(packets))
+        if not self.coming:
+            raise BackendError(f"no room for {name}")
+        return self.coming.pop(0)
+
+    def discard(self, jobs: Sequence[Job]) -> None:
+        self.discarded += [job.key for job in jobs]
+
+    def forget(self, jobs: Sequence[Job], *, idle: bool) -> None:
+        self.forgotten.append(([job.key for job in jobs], idle))
 
 
-def watched(futures: list[Future], *, workers: int, start_deadline: float) -> Generator[Outcome[object], None, None]:
-    around = Surroundings(None, Monitor(), None, workers, 0.01, start_deadline, slack=0.1)
-    forgotten = threading.Event()
-    calls = Calls("write", futures, around, lambda _: forgotten.set())
-    try:
+def write(_: object) -> None:
+    """A function that is never called."""
+
+
+def calls_of(
+    lithops: Lithops, *, workers: int, start_deadline: float, ahead: int | None = None
+) -> LithopsCalls[object, None]:
+    around = Surroundings(None, None, workers, 0.01, start_deadline, ahead, slack=0.1)
+    watch = Watch(around, lithops)
+    return LithopsCalls(write, lambda: watch)
+
+
+def watched(futures: list[Future], *, workers: int, start_deadline: float) -> Generator[Outcome[None], None, None]:
+    lithops = Lithops(futures)
+    with calls_of(lithops, workers=workers, start_deadline=start_deadline) as calls:
+        calls.submit(futures)
         for _ in futures:
-            yield calls.next()
-    finally:
-        calls.end()
-    assert forgotten.is_set()
+            outcome = calls.next()
+            assert outcome is not None
+            yield outcome
+    assert lithops.forgotten == [(["job"], True)]
 
 
 @pytest.mark.timeout(60)
@@ -74,3 +109,100 @@ def test_a_call_within_its_time_limit_is_waited_for() -> None:
     outcomes = watched(futures, workers=2, start_deadline=0.01)
     assert next(outcomes).index == 1
     outcomes.close()
+
+
+@pytest.mark.timeout(60)
+def test_a_call_that_queues_behind_those_of_another_job_is_not_late() -> None:
+    lithops = Lithops(
+        [Future("0", running=True, execution_timeout=0.3)], [Future("0", running=False, job_key="second")]
+    )
+    with calls_of(lithops, workers=1, start_deadline=0.05) as calls:
+        calls.submit([1])
+        assert calls.next(0.1) is None
+        calls.submit([2])
+        outcomes = [calls.next(), calls.next()]
+    assert [outcome.index for outcome in outcomes if outcome] == [0, 1]
+    assert lithops.discarded == ["second"]
+
+
+@pytest.mark.timeout(60)
+def test_a_call_submitted_late_has_the_whole_deadline_to_start() -> None:
+    late = Future("0", running=False, job_key="second")
+    lithops = Lithops([Future("0", running=False)], [late])
+    with calls_of(lithops, workers=2, start_deadline=0.6) as calls:
+        calls.submit([1])
+        assert calls.next(0.4) is None
+        calls.submit([2])
+        first = calls.next()
+        assert first is not None
+        assert first.index == 0
+        assert lithops.discarded == ["job"]
+        assert calls.next(0.2) is None
+        second = calls.next()
+        assert second is not None
+        assert second.index == 1
+
+
+@pytest.mark.timeout(60)
+def test_what_the_backend_refuses_is_raised_by_next_and_by_every_submission_after() -> None:
+    lithops = Lithops([Future("0", running=True, execution_timeout=600)])
+    with calls_of(lithops, workers=2, start_deadline=300) as calls:
+        calls.submit([1])
+        assert calls.next(0.1) is None
+        calls.submit([2])
+        for _ in range(2):
+            with pytest.raises(BackendError, match="no room for write"):
+                calls.next()
+        with pytest.raises(BackendError, match="no room for write"):
+            calls.submit([3])
+    assert lithops.forgotten == [(["job"], True)]
+    assert lithops.started == [1, 1]
+
+
+@pytest.mark.timeout(60)
+def test_an_error_of_the_watch_is_raised_in_the_thread_that_waits() -> None:
+    broken = Future("0", running=True)
+    broken.execution_timeout = None  # type: ignore[assignment]
+    with calls_of(Lithops([broken]), workers=1, start_deadline=300) as calls:
+        calls.submit([1])
+        with pytest.raises(BackendError, match="cannot be watched any longer: unsupported operand"):
+            calls.next()
+
+
+@pytest.mark.timeout(60)
+def test_calls_that_do_not_fit_are_held_back_and_started_many_together() -> None:
+    sizes = [4, 4, 2]
+    jobs = [[Future(str(call), running=True, job_key=f"job {job}") for call in range(sizes[job])] for job in range(3)]
+    lithops = Lithops(*jobs)
+    with calls_of(lithops, workers=2, start_deadline=300, ahead=4) as calls:
+        calls.submit(range(10))
+        outcomes = [calls.next() for _ in range(10)]
+    assert sorted(outcome.index for outcome in outcomes if outcome) == list(range(10))
+    assert lithops.started == sizes
+    assert [keys for keys, _ in lithops.forgotten] == [["job 0"], ["job 1"], ["job 2"]]
+
+
+@pytest.mark.timeout(60)
+def test_many_submissions_take_one_thread_and_few_jobs() -> None:
+    before = threading.active_count()
+    held = [Future("held", running=True, execution_timeout=600)]
+    lithops = Lithops(held, [Future(str(call), running=True, execution_timeout=600) for call in range(499)])
+
+    class Slow(Lithops):
+        def start(self, name: str, call: object, packets: Sequence[tuple[bytes]]) -> list[Future]:
+            time.sleep(0.3)
+            return super().start(name, call, packets)
+
+    slow = Slow(*lithops.coming)
+    with calls_of(slow, workers=2, start_deadline=300) as calls:
+        calls.submit([0])
+        time.sleep(0.1)  # the watch is starting the first
+        begin = time.monotonic()
+        for number in range(499):
+            calls.submit([number])
+        assert time.monotonic() - begin < 0.2
+        assert calls.next(0.8) is None
+        assert slow.started == [1, 499]
+        assert len(calls.running()) == calls.outstanding == 500
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
