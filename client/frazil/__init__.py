@@ -20,7 +20,9 @@ from frazil_functions.errors import (
     ReceiptError,
     SourceError,
     UnalignedRegionError,
+    UnreachableSourceError,
     VerificationError,
+    VersionError,
 )
 from frazil_functions.plan import Plan
 from frazil_functions.repositories import open_repository
@@ -50,7 +52,9 @@ __all__ = [
     "SerialExecutor",
     "SourceError",
     "UnalignedRegionError",
+    "UnreachableSourceError",
     "VerificationError",
+    "VersionError",
     "convert",
     "open_repository",
     "plan",

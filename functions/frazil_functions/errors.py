@@ -16,7 +16,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 class FrazilError(Exception):
-    """The root of Frazil's own errors; catch it to catch them all."""
+    """The root of Frazil's own errors; catch it to catch them all.
+
+    Attributes
+    ----------
+    exit_code
+        What a command ends with because of it.
+    transient
+        Whether the same call, made again with the same input, may succeed. Wrong input stays wrong, a branch that
+        moved stays moved, and what was stored wrongly stays so; a network or a backend recovers.
+    """
 
     exit_code: ClassVar[int] = 1
     transient: ClassVar[bool] = False
@@ -30,6 +39,17 @@ class InvalidInputError(FrazilError):
 
 class SourceError(InvalidInputError):
     """A source cannot be found, opened or read."""
+
+
+class UnreachableSourceError(SourceError):
+    """A source could not be read just now: the network, throttling or a server failed, for longer than was waited.
+
+    An object that is missing, a file that is damaged or has changed, and credentials that are refused
+    are no such cases: they raise a plain SourceError.
+    """
+
+    exit_code: ClassVar[int] = 1  # nothing about the input was refused
+    transient: ClassVar[bool] = True
 
 
 class MismatchedSourceError(InvalidInputError):
@@ -68,3 +88,9 @@ class BackendError(FrazilError):
     """The environment is at fault: credentials, versions, limits, a backend that does not answer."""
 
     transient: ClassVar[bool] = True
+
+
+class VersionError(BackendError):
+    """Two ends hold different versions, or an installed version of a library is one that Frazil does not know."""
+
+    transient: ClassVar[bool] = False

@@ -18,7 +18,7 @@ from typing import Final, Never
 import msgspec
 from icechunk import ForkSession, IcechunkError
 
-from frazil_functions.errors import BackendError, InvalidInputError, ReceiptError
+from frazil_functions.errors import InvalidInputError, ReceiptError, VersionError
 
 type ChunkIndex = tuple[int, ...]
 type _Extent = tuple[tuple[int, int], ...]
@@ -241,7 +241,7 @@ def check_no_secret(state: ForkState) -> None:
     ------
     InvalidInputError
         If the repository was opened with keys or tokens of its own.
-    BackendError
+    VersionError
         If the fork is not laid out as icechunk 2.3 lays it out, so that nobody can tell.
     """
     parts = [msgspec.msgpack.decode(part) for part in state.frame[:_FRAME_PARTS]]
@@ -252,7 +252,7 @@ def check_no_secret(state: ForkState) -> None:
                 _kind(one[1:] if isinstance(one, list) else one) for one in authorised.values() if one is not None
             ]
         case _:
-            raise BackendError(_UNKNOWN_LAYOUT)
+            raise VersionError(_UNKNOWN_LAYOUT)
     for kind in kinds:
         if kind not in _NO_SECRET:
             raise InvalidInputError(
@@ -294,8 +294,8 @@ def require_layout(state: ForkState) -> None:
 
     Raises
     ------
-    BackendError
+    VersionError
         If a clean fork of the installed version does not look like one.
     """
     if state.chunks != b"\x80" or b"Edit" not in state.frame:
-        raise BackendError(_UNKNOWN_LAYOUT)
+        raise VersionError(_UNKNOWN_LAYOUT)

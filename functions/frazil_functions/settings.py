@@ -2,6 +2,9 @@
 
 import os
 from dataclasses import dataclass
+from typing import Final
+
+_CLIENT: Final = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_ca_certificate", "proxy_excludes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +33,17 @@ def environment() -> Environment:
         endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
         azure_account=os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") or None,
     )
+
+
+def client_options(prefix: str) -> dict[str, str]:
+    """What the environment says of connections to object storage, by obstore's names for it.
+
+    Options that are given to a store replace those that it would read itself, so they are read here.
+
+    Parameters
+    ----------
+    prefix
+        What stands before the names: "AWS_", "GOOGLE_" or "AZURE_".
+    """
+    found = {name: os.environ.get(f"{prefix}{name.upper()}") for name in _CLIENT}
+    return {name: value for name, value in found.items() if value}

@@ -10,6 +10,6 @@ def size(nbytes: float) -> str:
     return f"{nbytes:.1f} PB"
 
 
-def words(error: Exception) -> str:
+def words(error: BaseException) -> str:
     """The error without the dump of the request that obstore puts below it."""
     return " ".join(str(error).partition("\n\nDebug source")[0].split())

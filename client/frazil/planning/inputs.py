@@ -10,6 +10,7 @@ import obstore
 from obstore.exceptions import BaseError
 
 from frazil_functions.errors import SourceError
+from frazil_functions.reading.failures import source_error
 from frazil_functions.reading.remote import check_url, is_remote, remote_fingerprint, split
 from frazil_functions.text import words
 
@@ -86,7 +87,7 @@ def _expand_url(url: str) -> Sequence[str]:
     try:
         paths = [meta["path"] for page in obstore.list(store, fixed or None) for meta in page]
     except (BaseError, OSError) as error:
-        raise SourceError(f"{url} cannot be listed: {words(error)}") from error
+        raise source_error(f"{url} cannot be listed: {words(error)}", error) from error
     found = sorted({match for path in paths if (match := _matching(path, pattern))})
     if not found:
         raise SourceError(f"no objects match {url}")

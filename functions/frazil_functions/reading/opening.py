@@ -18,9 +18,12 @@ from frazil_functions.reading.encoding import (
     Values,
     native,
 )
+from frazil_functions.reading.failures import source_error
 from frazil_functions.reading.remote import (
+    PATIENCE,
     ZARR_FILES,
     Pages,
+    Patience,
     RemoteFile,
     fetch,
     is_remote,
@@ -29,6 +32,7 @@ from frazil_functions.reading.remote import (
     remote_magic,
     store_below,
 )
+from frazil_functions.text import words
 
 _MAGIC: Final = {
     b"\x89HDF\r\n\x1a\n": "netcdf4",
@@ -60,7 +64,7 @@ class HalfPrecisionError(SourceError):
     """The netcdf4 engine takes half-precision numbers for strings, and crashes when it reads them."""
 
 
-def guess_engine(url: str) -> str:
+def guess_engine(url: str, patience: Patience = PATIENCE) -> str:
     """The Xarray engine for a file, by its first bytes.
 
     Raises
@@ -69,14 +73,14 @@ def guess_engine(url: str) -> str:
         If it cannot be read, or is of no kind that is known.
     """
     try:
-        magic = remote_magic(url) if is_remote(url) else _head(Path(url))
+        magic = remote_magic(url, patience) if is_remote(url) else _head(Path(url))
         for start, engine in _MAGIC.items():
             if magic.startswith(start):
                 return "h5netcdf" if engine == "netcdf4" and is_remote(url) and magic[:1] == b"\x89" else engine
-        if _is_zarr(url):
+        if _is_zarr(url, patience):
             return "zarr"
     except OSError as error:
-        raise SourceError(f"{url} cannot be read: {error.strerror or error}") from error
+        raise source_error(f"{url} cannot be read: {error.strerror or error}", error) from error
     if not magic and not is_remote(url) and Path(url).is_dir():
         raise SourceError(f"{url} is a directory, and no Zarr hierarchy; name the files in it ({url}/*.nc)")
     if not magic:
@@ -88,9 +92,9 @@ def guess_engine(url: str) -> str:
     )
 
 
-def _is_zarr(url: str) -> bool:
+def _is_zarr(url: str, patience: Patience) -> bool:
     if is_remote(url):
-        return remote_has(url, ZARR_FILES)
+        return remote_has(url, ZARR_FILES, patience)
     return any((Path(url) / name).is_file() for name in ZARR_FILES)
 
 
@@ -121,24 +125,24 @@ def check_engine(engine: str) -> None:
         )
 
 
-def fingerprint(url: str) -> str:
+def fingerprint(url: str, patience: Patience = PATIENCE) -> str:
     """What tells whether a file has changed: its size and when it was last modified.
 
     Those of its metadata for a Zarr hierarchy; empty for what has neither.
     """
     if is_remote(url):
-        return remote_fingerprint(url)
+        return remote_fingerprint(url, patience)
     path = Path(url)
     if path.is_dir():
         path = next((path / name for name in ZARR_FILES if (path / name).is_file()), path)
     try:
         stat = path.stat()
     except OSError as error:
-        raise SourceError(f"{url} cannot be read: {error.strerror or error}") from error
+        raise source_error(f"{url} cannot be read: {error.strerror or error}", error) from error
     return "" if path.is_dir() else f"{stat.st_size}:{stat.st_mtime_ns}"
 
 
-def check_unchanged(url: str, mark: str) -> None:
+def check_unchanged(url: str, mark: str, patience: Patience = PATIENCE) -> None:
     """Refuse a file that is not the one that `fingerprint` gave the mark of; anything goes if that was empty.
 
     Raises
@@ -146,14 +150,16 @@ def check_unchanged(url: str, mark: str) -> None:
     SourceError
         With both.
     """
-    now = fingerprint(url) if mark else mark
+    now = fingerprint(url, patience) if mark else mark
     if now != mark:
         raise SourceError(
             f"{url} has changed since the plan was made (size and time were {mark}, are {now}); plan again"
         )
 
 
-def open_raw(url: str, engine: str, mark: str = "", pages: Pages | None = None) -> xr.Dataset:
+def open_raw(
+    url: str, engine: str, mark: str = "", pages: Pages | None = None, patience: Patience = PATIENCE
+) -> xr.Dataset:
     """The file as a lazy dataset of what it stores, nothing decoded.
 
     Parameters
@@ -165,6 +171,8 @@ def open_raw(url: str, engine: str, mark: str = "", pages: Pages | None = None) 
         local file is not looked at; `check_unchanged` does that after the last read.
     pages
         Where pages of remote files are kept.
+    patience
+        How long remote storage is waited for, now and at each read.
 
     Raises
     ------
@@ -178,7 +186,7 @@ def open_raw(url: str, engine: str, mark: str = "", pages: Pages | None = None) 
     where: Any = url
     with ExitStack() as held:
         if is_remote(url):
-            where = held.enter_context(_remote(url, engine, mark, pages))
+            where = held.enter_context(_remote(url, engine, mark, pages, patience))
         elif Path(url).is_file():
             _check_local(Path(url), url, engine)
         try:
@@ -198,7 +206,8 @@ def open_raw(url: str, engine: str, mark: str = "", pages: Pages | None = None) 
         except FrazilError:
             raise
         except Exception as error:  # engines raise whatever they like, and each means: not readable
-            raise SourceError(f"{url} cannot be opened with the engine {engine!r}: {_words(error)}") from error
+            message = f"{url} cannot be opened with the engine {engine!r}: {_words(error)}"
+            raise source_error(message, error) from error
         _close_after(dataset, held.pop_all())
     return dataset
 
@@ -210,7 +219,7 @@ def _check_local(path: Path, url: str, engine: str) -> None:
             with path.open("rb") as file:
                 check_length(file, path.stat().st_size, url)
         except OSError as error:
-            raise SourceError(f"{url} cannot be read: {error.strerror or error}") from error
+            raise source_error(f"{url} cannot be read: {error.strerror or error}", error) from error
     if engine == "netcdf4":
         _check_no_halves(path, url)
 
@@ -236,18 +245,18 @@ def _check_no_halves(path: Path, url: str) -> None:
 
 
 @contextmanager
-def _remote(url: str, engine: str, mark: str, pages: Pages | None) -> Iterator[Any]:
+def _remote(url: str, engine: str, mark: str, pages: Pages | None, patience: Patience) -> Iterator[Any]:
     """What an engine opens in place of a URL."""
     if engine == "zarr":
-        yield zarr.storage.ObjectStore(store_below(url), read_only=True)
+        yield zarr.storage.ObjectStore(store_below(url, patience), read_only=True)
     elif engine == "netcdf4":
         # The library reads from a local disk alone, so the file comes here whole until it is closed.
         with NamedTemporaryFile(prefix="frazil-", suffix=".nc") as file:
-            fetch(url, file.file, mark)
+            fetch(url, file.file, mark, patience)
             _check_local(Path(file.name), url, engine)
             yield file.name
     elif engine in _TAKE_FILES:
-        with RemoteFile(url, mark, pages) as opened:
+        with RemoteFile(url, mark, pages, patience) as opened:
             if engine in _TAKE_CLASSIC:
                 check_length(opened, opened.size, url)
                 opened.seek(0)
@@ -284,7 +293,7 @@ def read_raw(dataset: xr.Dataset, url: str, name: str, slices: tuple[slice, ...]
         raise
     except Exception as error:  # as above
         part = ", ".join(f"{part.start}:{part.stop}" for part in slices)
-        raise SourceError(f"{url}: {name!r}[{part}] cannot be read: {_words(error)}") from error
+        raise source_error(f"{url}: {name!r}[{part}] cannot be read: {_words(error)}", error) from error
     if values.dtype.kind == "O" and variable.dtype.kind in "biufc":
         raise RaggedError(
             f"{url}: {name!r} has elements of different lengths, which Zarr cannot store; name the variables to write "
@@ -294,4 +303,4 @@ def read_raw(dataset: xr.Dataset, url: str, name: str, slices: tuple[slice, ...]
 
 
 def _words(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{type(error).__name__}: {words(error)}"

@@ -3,8 +3,10 @@
 import io
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, cast
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
@@ -12,15 +14,20 @@ from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, from_url
 
 from frazil_functions.errors import SourceError
+from frazil_functions.reading.failures import source_error
+from frazil_functions.settings import client_options
 from frazil_functions.text import words
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta  # a type of the stubs alone
+    from obstore import ObjectMeta  # types of the stubs alone
+    from obstore.store import ClientConfig, RetryConfig
 
 _SCHEMES: Final = ("s3", "s3a", "gs", "az", "abfs", "http", "https")
 _WEB: Final = ("http", "https")
+_ENVIRONMENT: Final = {"s3": "AWS_", "s3a": "AWS_", "gs": "GOOGLE_", "az": "AZURE_", "abfs": "AZURE_"}
 _PAGE: Final = 1 << 20
 _PAGES: Final = 64
+_PART: Final = 32 << 20
 ZARR_FILES: Final = (".zmetadata", "zarr.json", ".zgroup", ".zarray")
 """What holds the metadata of a Zarr hierarchy, of everything below it or of itself."""
 
@@ -36,15 +43,65 @@ def is_remote(url: str) -> bool:
     return bool(separator) and scheme.lower() in _SCHEMES
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long remote storage is waited for; all in seconds.
+
+    A host that never answers, or stops in the middle of an answer, costs a request at most
+    `retrying + idle + longest_pause`. An answer that keeps coming may take as long as a function lives.
+
+    Attributes
+    ----------
+    connecting
+        For a connection.
+    idle
+        For the next bytes of an answer, its first ones included.
+    retrying
+        How long after a request was first made it is still made again: after errors of the
+        network, timeouts, and statuses 408, 429 and 5xx. What was received of a body is kept.
+    first_pause, longest_pause
+        Between two of them; they grow threefold at most from one to the next, at random.
+    """
+
+    connecting: float = 5
+    idle: float = 20
+    retrying: float = 60
+    first_pause: float = 0.2
+    longest_pause: float = 10
+
+
+PATIENCE: Final = Patience()
+"""A minute and a half at most for a host that is dead, a minute for one that throttles; a function has fifteen."""
+
+_NO_LIMIT: Final = timedelta(minutes=15)
+"""For one answer as a whole: as long as AWS lets a function live, for there is no word for never."""
+_RETRIES: Final = 1000  # more than fit into the time for them, which is what counts
+
+
 @lru_cache(maxsize=64)
-def store_of(root: str) -> ObjectStore:
+def store_of(root: str, patience: Patience = PATIENCE) -> ObjectStore:
     """The store below a URL. Credentials are the environment's, at the first request."""
-    if root.startswith("http://"):
-        return from_url(root, client_options={"allow_http": True})
-    return from_url(root)
+    scheme = root.partition("://")[0]
+    given = client_options(_ENVIRONMENT[scheme]) if scheme in _ENVIRONMENT else {"allow_http": str(scheme == "http")}
+    options: ClientConfig = {
+        **cast("ClientConfig", given),
+        "connect_timeout": timedelta(seconds=patience.connecting),
+        "read_timeout": timedelta(seconds=patience.idle),
+        "timeout": _NO_LIMIT,
+    }
+    retries: RetryConfig = {
+        "max_retries": _RETRIES,
+        "retry_timeout": timedelta(seconds=patience.retrying),
+        "backoff": {
+            "init_backoff": timedelta(seconds=patience.first_pause),
+            "max_backoff": timedelta(seconds=patience.longest_pause),
+            "base": 3,
+        },
+    }
+    return from_url(root, client_options=options, retry_config=retries)
 
 
-def split(url: str) -> tuple[ObjectStore, str]:
+def split(url: str, patience: Patience = PATIENCE) -> tuple[ObjectStore, str]:
     """The store that a URL lies in, and its path there.
 
     Raises
@@ -54,7 +111,7 @@ def split(url: str) -> tuple[ObjectStore, str]:
     """
     root, path = _root_and_path(url)
     try:
-        return store_of(root), path
+        return store_of(root, patience), path
     except (BaseError, ValueError) as error:
         raise SourceError(f"{url} cannot be read: {words(error)}") from error
 
@@ -94,26 +151,26 @@ def _root_and_path(url: str) -> tuple[str, str]:
     return f"{scheme.lower()}://{bucket}", key.lstrip("/")
 
 
-def store_below(url: str) -> ObjectStore:
+def store_below(url: str, patience: Patience = PATIENCE) -> ObjectStore:
     """The store of what lies below a URL, as a Zarr hierarchy does; raises as `split` does."""
-    split(url)
+    split(url, patience)
     root, path = _root_and_path(url)
-    return store_of(f"{root}/{quote(path.rstrip('/'))}".rstrip("/"))
+    return store_of(f"{root}/{quote(path.rstrip('/'))}".rstrip("/"), patience)
 
 
-def remote_fingerprint(url: str) -> str:
+def remote_fingerprint(url: str, patience: Patience = PATIENCE) -> str:
     """The size, and the entity tag or the time of the last change; of a Zarr hierarchy, those of its metadata.
 
     Empty for what is neither.
     """
-    store, path = split(url)
+    store, path = split(url, patience)
     for key in (path, *(f"{path.rstrip('/')}/{name}".lstrip("/") for name in ZARR_FILES)):
         try:
             return _mark(obstore.head(store, key))
         except FileNotFoundError:  # what obstore raises in place of its own NotFoundError
             continue
         except _ERRORS as error:
-            raise SourceError(f"{url} cannot be read: {words(error)}") from error
+            raise source_error(f"{url} cannot be read: {words(error)}", error) from error
     return ""
 
 
@@ -121,32 +178,32 @@ def _mark(meta: "ObjectMeta") -> str:
     return f"{meta['size']}:{meta['e_tag'] or meta['last_modified'].isoformat()}"
 
 
-def remote_magic(url: str) -> bytes:
+def remote_magic(url: str, patience: Patience = PATIENCE) -> bytes:
     """The first eight bytes of an object; none if there is no object."""
-    store, path = split(url)
+    store, path = split(url, patience)
     try:
         return bytes(obstore.get_range(store, path, start=0, end=8))
     except FileNotFoundError:
         return b""
     except _ERRORS as error:
-        raise SourceError(f"{url} cannot be read: {words(error)}") from error
+        raise source_error(f"{url} cannot be read: {words(error)}", error) from error
 
 
-def remote_has(url: str, names: Sequence[str]) -> bool:
+def remote_has(url: str, names: Sequence[str], patience: Patience = PATIENCE) -> bool:
     """Whether one of the names lies below the URL."""
-    store, path = split(url)
+    store, path = split(url, patience)
     for name in names:
         try:
             obstore.head(store, f"{path.rstrip('/')}/{name}".lstrip("/"))
         except FileNotFoundError:
             continue
         except _ERRORS as error:
-            raise SourceError(f"{url} cannot be read: {words(error)}") from error
+            raise source_error(f"{url} cannot be read: {words(error)}", error) from error
         return True
     return False
 
 
-def fetch(url: str, file: IO[bytes], mark: str = "") -> None:
+def fetch(url: str, file: IO[bytes], mark: str = "", patience: Patience = PATIENCE) -> None:
     """Copy one object into a file, whole.
 
     Parameters
@@ -154,22 +211,23 @@ def fetch(url: str, file: IO[bytes], mark: str = "") -> None:
     url, file
         From where, and to where.
     mark
-        What `remote_fingerprint` said of it; nothing is compared if it is empty.
+        What `remote_fingerprint` said of it; what is there now if it is empty.
+    patience
+        How long each part of it is waited for.
 
     Raises
     ------
     SourceError
         If it cannot be read to its end, or is another one by now.
     """
-    store, path = split(url)
-    try:
-        got = obstore.get(store, path)
-        if mark and _mark(got.meta) != mark:
-            raise SourceError(f"{url} changed after it was first looked at; plan again")
-        file.writelines(got.stream(min_chunk_size=_PAGE))
-    except _ERRORS as error:
-        raise SourceError(f"{url} cannot be read: {words(error)}") from error
-    file.flush()
+    with RemoteFile(url, mark, patience=patience) as remote:
+        try:
+            # In parts, each with a time of its own to recover.
+            while part := remote.read(_PART):
+                file.write(part)
+            file.flush()
+        except OSError as error:
+            raise source_error(words(error), error) from error
 
 
 class Pages:
@@ -207,17 +265,19 @@ class RemoteFile(io.RawIOBase):
         to take what is there now.
     pages
         Where its pages are kept; they are its own if None.
+    patience
+        How long its storage is waited for.
     """
 
-    def __init__(self, url: str, mark: str = "", pages: Pages | None = None) -> None:
+    def __init__(self, url: str, mark: str = "", pages: Pages | None = None, patience: Patience = PATIENCE) -> None:
         self._pages = Pages() if pages is None else pages
         self._url = url
-        self._store, self._path = split(url)
+        self._store, self._path = split(url, patience)
         if not mark:
             try:
                 mark = _mark(obstore.head(self._store, self._path))
             except _ERRORS as error:
-                raise SourceError(f"{url} cannot be read: {words(error)}") from error
+                raise source_error(f"{url} cannot be read: {words(error)}", error) from error
         self._size = int(mark.partition(":")[0])
         self._seen = mark
         self._at = 0

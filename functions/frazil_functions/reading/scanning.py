@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import xarray as xr
 
-from frazil_functions.errors import ReceiptError, SourceError
+from frazil_functions.errors import ReceiptError, SourceError, UnreachableSourceError
 from frazil_functions.reading.encoding import (
     STRING,
     Attributes,
@@ -31,6 +31,7 @@ from frazil_functions.reading.opening import (
     open_raw,
     read_raw,
 )
+from frazil_functions.reading.remote import PATIENCE, Patience
 
 UNSUPPORTED: Final = "unsupported "
 """What stands before the name of a type that Zarr does not have."""
@@ -152,31 +153,39 @@ class Scan:
     labels: dict[str, Labels]
 
 
-def scan_task(task: ScanTask) -> Scan:
-    """Read the metadata of the task's files. A file that cannot be read is an entry, not an error."""
+def scan_task(task: ScanTask, patience: Patience = PATIENCE) -> Scan:
+    """Read the metadata of the task's files. A file that cannot be read is an entry, not an error.
+
+    Raises
+    ------
+    UnreachableSourceError
+        If the storage of one does not answer; the same call may succeed later.
+    """
     labels: dict[str, Labels] = {}
     files = []
     for url in task.urls:
         try:
-            files.append(_scan_file(url, task, labels))
+            files.append(_scan_file(url, task, labels, patience))
+        except UnreachableSourceError:
+            raise
         except SourceError as error:
             files.append(FileMetadata(url, error=str(error)))
     return Scan(tuple(files), labels)
 
 
-def _scan_file(url: str, task: ScanTask, labels: dict[str, Labels]) -> FileMetadata:
-    engine = task.engine or guess_engine(url)
+def _scan_file(url: str, task: ScanTask, labels: dict[str, Labels], patience: Patience) -> FileMetadata:
+    engine = task.engine or guess_engine(url, patience)
     try:
-        return _scan_with(engine, url, task, labels)
+        return _scan_with(engine, url, task, labels, patience)
     except HalfPrecisionError:
         if task.engine is not None:
             raise
-        return _scan_with("h5netcdf", url, task, labels)
+        return _scan_with("h5netcdf", url, task, labels, patience)
 
 
-def _scan_with(engine: str, url: str, task: ScanTask, labels: dict[str, Labels]) -> FileMetadata:
-    mark = fingerprint(url)
-    with open_raw(url, engine, mark) as dataset:
+def _scan_with(engine: str, url: str, task: ScanTask, labels: dict[str, Labels], patience: Patience) -> FileMetadata:
+    mark = fingerprint(url, patience)
+    with open_raw(url, engine, mark, patience=patience) as dataset:
         found = FileMetadata(
             url=url,
             engine=engine,
@@ -185,7 +194,7 @@ def _scan_with(engine: str, url: str, task: ScanTask, labels: dict[str, Labels])
             attributes=json_attributes(dataset.attrs),
             variables=dict(_variables(dataset, url, task, labels)),
         )
-    check_unchanged(url, mark)
+    check_unchanged(url, mark, patience)
     return found
 
 

@@ -23,10 +23,7 @@ from frazil_functions.reading.encoding import (
     recode,
 )
 from frazil_functions.reading.opening import TIED, check_unchanged, open_raw, read_raw
-from frazil_functions.reading.remote import (
-    Pages,
-    is_remote,
-)
+from frazil_functions.reading.remote import PATIENCE, Pages, Patience, is_remote
 from frazil_functions.regions import Region
 from frazil_functions.tasks import FileSource
 
@@ -62,6 +59,7 @@ class _Opened:
 
     file: FileSource
     dataset: xr.Dataset
+    patience: Patience
     cached: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -76,12 +74,12 @@ class _Opened:
         """Close it, and see that what was read was the file of the plan."""
         self.dataset.close()
         if check:
-            _check(self.file)
+            _check(self.file, self.patience)
 
 
-def _check(file: FileSource) -> None:
+def _check(file: FileSource, patience: Patience) -> None:
     if not (is_remote(file.url) and file.engine in TIED):
-        check_unchanged(file.url, file.fingerprint)
+        check_unchanged(file.url, file.fingerprint, patience)
 
 
 class FileSources:
@@ -93,11 +91,14 @@ class FileSources:
         In the order of their place along it.
     append_dim
         Its name; None if there is but one file.
+    patience
+        How long remote storage is waited for.
     """
 
-    def __init__(self, files: Sequence[FileSource], append_dim: str | None) -> None:
+    def __init__(self, files: Sequence[FileSource], append_dim: str | None, patience: Patience = PATIENCE) -> None:
         self._files = tuple(files)
         self._append_dim = append_dim
+        self._patience = patience
         self._open: OrderedDict[str, _Opened] = OrderedDict()
         self._pages = Pages()
         self._read: dict[str, FileSource] = {}
@@ -121,7 +122,8 @@ class FileSources:
         Raises
         ------
         SourceError
-            If a file cannot be read, or has changed since the plan was made.
+            If a file cannot be read, or has changed since the plan was made; an
+            UnreachableSourceError if its storage did not answer.
         """
         span = region.span(self._append_dim) if self._append_dim is not None else None
         if span is None or self._append_dim is None:
@@ -149,7 +151,7 @@ class FileSources:
             If one of the files has changed since the plan was made.
         """
         for file in tuple(self._read.values()):
-            _check(file)
+            _check(file, self._patience)
 
     def _read_part(
         self, file: FileSource, inside: tuple[slice, ...], region: Region, dtype: str, attributes: Attributes
@@ -189,9 +191,10 @@ class FileSources:
             self._open.pop(fetched[0]).close()
         if len(self._open) >= _OPEN_FILES:
             self._open.popitem(last=False)[1].close()
-        check_unchanged(file.url, file.fingerprint)
+        check_unchanged(file.url, file.fingerprint, self._patience)
         logger.debug("opening %s", file.url)
-        return _Opened(file, open_raw(file.url, file.engine, file.fingerprint, self._pages))
+        dataset = open_raw(file.url, file.engine, file.fingerprint, self._pages, self._patience)
+        return _Opened(file, dataset, self._patience)
 
 
 def _chunk_cache(dataset: xr.Dataset, engine: str, name: str) -> int:
