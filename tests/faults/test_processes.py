@@ -1,13 +1,14 @@
 """Programs as real processes: nothing that they start escapes, whatever session it is in."""
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .processes import MARK, Program, children_of, marked
+from .processes import MARK, Program, await_end, children_of, marked
 
 FAMILY = """
 import json, subprocess, sys, time
@@ -108,23 +109,34 @@ def test_processes_of_others_are_not_found() -> None:
     assert MARK not in os.environ
 
 
-def test_workers_of_lithops_die_with_their_client(tmp_path: Path) -> None:
-    text = """
-import json, time
+CONVERT = """
+import json, sys
+import numpy as np, xarray as xr
 import frazil
-from frazil_functions.tasks import WriteTask
 
-def main():
-    with frazil.LithopsExecutor(backend="localhost", workers=2):
-        print(json.dumps("open"))
-        time.sleep(60)
+def main(folder):
+    for number in range(4):
+        time = ("time", np.arange(6) + 6 * number, {"units": "hours since 2000-01-01"})
+        values = np.zeros((6, 4), "f4")
+        xr.Dataset({"tas": (("time", "x"), values)}, {"time": time}).to_netcdf(f"{folder}/{number}.nc")
+    with frazil.LithopsExecutor(backend="localhost", workers=2) as executor:
+        frazil.convert(f"{folder}/*.nc", f"{folder}/archive", executor=executor)
+    print(json.dumps("converted"))
 
-main()
+main(json.loads(sys.argv[1]))
 """
-    with Program(text, environment={"TMPDIR": str(tmp_path)}) as program:
-        program.line()
+
+
+def test_workers_of_lithops_outlive_a_killed_client_but_not_its_program(tmp_path: Path) -> None:
+    with Program(CONVERT, str(tmp_path), environment={"TMPDIR": str(tmp_path)}) as program:
+        worker = program.await_child(command=" -P ")
+        assert os.getpgid(worker.pid) != os.getpgid(program.pid)
+        os.kill(program.pid, signal.SIGKILL)
+        await_end(program.pid)
+        assert worker.alive
         program.kill()
         program.assert_none_left(0)
+        assert not worker.alive
 
 
 FILL = """
