@@ -9,7 +9,7 @@ _CLIENT: Final = ("allow_http", "allow_invalid_certificates", "proxy_url", "prox
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What the environment says of object storage, beside credentials, which stay where they are.
+    """What the environment says, beside credentials, which stay where they are.
 
     Attributes
     ----------
@@ -19,19 +19,24 @@ class Environment:
         An S3 endpoint other than AWS's, from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL.
     azure_account
         The Azure storage account, from AZURE_STORAGE_ACCOUNT_NAME.
+    job_completion_index
+        Which worker of an indexed Kubernetes Job this is, from JOB_COMPLETION_INDEX.
     """
 
     region: str | None
     endpoint_url: str | None
     azure_account: str | None
+    job_completion_index: int | None
 
 
 def environment() -> Environment:
     """The environment as it is now."""
+    index = os.environ.get("JOB_COMPLETION_INDEX", "")
     return Environment(
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
         endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
         azure_account=os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") or None,
+        job_completion_index=int(index) if index.isascii() and index.isdigit() else None,
     )
 
 

@@ -13,3 +13,11 @@ def size(nbytes: float) -> str:
 def words(error: BaseException) -> str:
     """The error without the dump of the request that obstore puts below it."""
     return " ".join(str(error).partition("\n\nDebug source")[0].split())
+
+
+def duration(seconds: float) -> str:
+    """A time span as a person reads it."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from frazil_functions.errors import IncompleteRunError, InvalidInputError
-from frazil_functions.rundir import RunDirectory, RunOutcome
+from frazil_functions.rundir import RunDirectory, RunOutcome, RunRecord
 from frazil_functions.runs.finish import check_published, finish
 from frazil_functions.runs.following import Following
 from frazil_functions.runs.gather import Gathering
@@ -83,7 +83,7 @@ class Place:
         return range(tasks * self.index // self.total, tasks * (self.index + 1) // self.total)
 
 
-def work(place: Place, directory: RunDirectory, start: Callable[[], Run]) -> RunOutcome | None:
+def work(place: Place, directory: RunDirectory, start: Callable[[], Run], job: str = "") -> RunOutcome | None:
     """Do one worker's part of a run; the outcome, if this worker finished it or found it ended.
 
     Parameters
@@ -93,7 +93,9 @@ def work(place: Place, directory: RunDirectory, start: Callable[[], Run]) -> Run
     directory
         Where the run lives.
     start
-        Starts the run, or joins it; called by the first worker, and by nobody if the run has ended.
+        Starts the run; called by the first worker, unless it has started or ended already.
+    job
+        The digest of the job file; the run must have been started with the same.
 
     Raises
     ------
@@ -102,13 +104,34 @@ def work(place: Place, directory: RunDirectory, start: Callable[[], Run]) -> Run
     IncompleteRunError
         If others were waited for in vain, or a source could not be read. Starting the worker again goes on from there.
     """
-    ended = directory.outcome()
+    record, ended = directory.record(), directory.outcome()
+    if record is not None:
+        check_job(record, job)
     if ended is not None:
         logger.info("run %s has ended already", directory.run_id)
         return check_published(directory, ended)
-    run = start() if place.first else wait_for_start(directory, place)
+    if record is not None:
+        run = open_run(directory)
+    else:
+        run = start() if place.first else wait_for_start(directory, place)
+        check_job(run.record, job)
     write(run, place.share(len(run.plan.tasks)))
     return finish(run, wait_for_regions(run, place)) if place.last else None
+
+
+def check_job(record: RunRecord, job: str) -> None:
+    """Refuse a job file that is not the one that the run was started with.
+
+    Raises
+    ------
+    InvalidInputError
+        Saying what to do.
+    """
+    if record.job != job:
+        raise InvalidInputError(
+            f"run {record.run_id} was started with another job file, or with this one before it was changed; take back "
+            "what was changed, or give the run another id"
+        )
 
 
 def wait_for_start(directory: RunDirectory, place: Place) -> Run:

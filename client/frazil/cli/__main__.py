@@ -1,0 +1,5 @@
+"""The command, where it is not on PATH: python -m frazil.cli."""
+
+from frazil.cli import script
+
+script()

@@ -1,0 +1,114 @@
+"""The command of an indexed worker: one of several that share a run, without a coordinator."""
+
+import json
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+import frazil.job
+from frazil.cli.app import app
+from frazil.cli.options import Shown
+from frazil.cli.showing import listening, write_out
+from frazil.execution.serial import SerialExecutor
+from frazil.jobfile import JobFile, job_start_of, load
+from frazil_functions.errors import InvalidInputError
+from frazil_functions.plan import Plan
+from frazil_functions.repositories import locate
+from frazil_functions.rundir import RunDirectory
+from frazil_functions.runs.run import Run
+from frazil_functions.runs.start import Wishes, start
+from frazil_functions.runs.worker import Place, work
+from frazil_functions.settings import environment
+
+logger = logging.getLogger(__name__)
+
+
+@app.command(usage="Usage: frazil worker --config FILE --run-dir URL --total N [--index I] [OPTIONS]")
+def worker(
+    *,
+    config: Path,
+    run_dir: str,
+    total: int,
+    index: int | None = None,
+    job_start: str | None = None,
+    shown: Shown | None = None,
+) -> None:
+    """Write one worker's share of a run. Worker 0 starts the run, and the last one finishes it.
+
+    Any worker may be ended and started again, at any moment: what it has written is not written again.
+
+    Parameters
+    ----------
+    config
+        The job file; the same for every worker.
+    run_dir
+        Where the run lives (a folder or URL); its last name is the run's id. A Job's name makes a good one.
+    total
+        How many workers there are.
+    index
+        Which one this is, from 0; by default what JOB_COMPLETION_INDEX says, as Kubernetes sets it.
+    job_start
+        The time that the job file's {job_start:...} stands for, in ISO 8601; by default the one that the name of a
+        CronJob's Job tells.
+    """
+    shown = shown or Shown()
+    place = locate(run_dir)
+    directory = RunDirectory(place)
+    job = load(config, _start_time(job_start, directory.run_id))
+    settings = job.worker
+    mine = Place(_index(index), total, settings.assignment, settings.start_deadline, settings.finish_deadline)
+    with listening(shown):
+        outcome = work(mine, directory, lambda: _start(job, directory, mine), job=job.digest)
+    said: dict[str, object] = {"run_id": directory.run_id, "index": mine.index, "total": mine.total}
+    if outcome is not None:
+        said |= {"snapshot_id": outcome.snapshots[-1], "regions": outcome.regions, "bytes": outcome.nbytes}
+    if shown.json:
+        write_out(json.dumps(said))
+    elif outcome is not None:
+        write_out(f"Run {directory.run_id} is published as {outcome.snapshots[-1]}")
+    else:
+        write_out(f"Worker {mine.index} of {mine.total} has written its share of run {directory.run_id}")
+
+
+def _index(given: int | None) -> int:
+    index = environment().job_completion_index if given is None else given
+    if index is None:
+        raise InvalidInputError("which worker this is, nobody says: give --index, or run it as an indexed Job")
+    return index
+
+
+def _start_time(given: str | None, run_id: str) -> datetime | None:
+    if given is None:
+        return job_start_of(run_id)
+    try:
+        found = datetime.fromisoformat(given)
+    except ValueError as error:
+        raise InvalidInputError(f"--job-start {given!r} is no time in ISO 8601, as 2026-01-31T06:00:00Z is") from error
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def _start(job: JobFile, directory: RunDirectory, place: Place) -> Run:
+    """Plan and start the run; go on from the plan of an earlier start, if there is one."""
+    left = directory.plan()
+    plan = Plan.from_json(left) if left is not None else _plan(job, place)
+    return start(plan, directory, wishes=Wishes(job.message, job.verify, job.digest))
+
+
+def _plan(job: JobFile, place: Place) -> Plan:
+    with SerialExecutor() as executor:
+        return frazil.job.plan(
+            job.sources,
+            job.repository,
+            group=job.group,
+            branch=job.branch,
+            chunks=job.chunks,
+            shards=job.shards,
+            append_dim=job.append_dim,
+            variables=job.variables,
+            engine=job.engine,
+            gaps=job.gaps,
+            accept=job.accept,
+            replicas=job.replicas,
+            workers=job.workers or place.total,
+            executor=executor,
+        )
