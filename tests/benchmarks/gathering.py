@@ -98,7 +98,7 @@ def make_forks(task: ForkTask) -> None:
     """Make forks that hold references to every chunk of some tasks; keep forks and receipts on disk."""
     from zarr.core.buffer import default_buffer_prototype  # noqa: PLC0415  as above
 
-    from frazil_functions.tasks import Receipt, RegionReceipt, dump_receipts  # noqa: PLC0415
+    from frazil_functions.tasks import Receipt, RegionReceipt, dump_receipt  # noqa: PLC0415
 
     value = default_buffer_prototype().buffer.from_bytes(bytes(1600))  # too long to be kept in the fork itself
 
@@ -111,10 +111,10 @@ def make_forks(task: ForkTask) -> None:
         receipt = Receipt(
             run_id="bench",
             plan_hash="bench",
-            base=task.base,
+            bases=(task.base,),
             number=number,
             regions=tuple(RegionReceipt(region(at), PER_TIME[0] * PER_TIME[1], 1600, at) for at in times),
-            fork=data,
+            forks=(data,),
             started=0.0,
             seconds=1.0,
             read_seconds=0.5,
@@ -123,7 +123,7 @@ def make_forks(task: ForkTask) -> None:
             host="bench",
             versions={},
         )
-        (task.out / f"receipt{number}").write_bytes(dump_receipts([receipt]))
+        (task.out / f"receipt{number}").write_bytes(dump_receipt(receipt))
 
 
 def multiplied(fork: icechunk.ForkSession, times: range) -> icechunk.ForkSession:
@@ -171,29 +171,30 @@ def frazil_side(repo: icechunk.Repository, directory: Path, tasks: int) -> float
     from frazil_functions.forks import node_id, read_fork  # noqa: PLC0415
     from frazil_functions.grids import WriteGrid  # noqa: PLC0415
     from frazil_functions.repositories import location_of  # noqa: PLC0415
-    from frazil_functions.runs.gather import Expected, Gathering, check_merged  # noqa: PLC0415
+    from frazil_functions.runs.admit import Expected, ExpectedFork, check_merged  # noqa: PLC0415
+    from frazil_functions.runs.gather import Gathering, Sink  # noqa: PLC0415
     from frazil_functions.runs.publish import PrivateBranch  # noqa: PLC0415
-    from frazil_functions.tasks import load_receipts  # noqa: PLC0415
+    from frazil_functions.tasks import load_receipt  # noqa: PLC0415
 
     base = repo.lookup_branch("main")
-    private = PrivateBranch(repo, location_of(repo), f"frazil/{time.time_ns()}", "main", base)
-    private.create()
+    private = PrivateBranch.make(repo, location_of(repo), str(time.time_ns()), "main", base)
     session = repo.writable_session(private.name)
     grid = WriteGrid("v", ("time", "lat", "lon"), (tasks * TIMES, PER_TIME[0], PER_TIME[1] * 16), (1, 1, 16))
     expected = Expected(
         run_id="bench",
         plan_hash="bench",
-        base=base,
-        fork=read_fork((directory / "clean").read_bytes()),
-        nodes={node_id(session.get_node_id("/v")): "v"},
+        forks=(
+            ExpectedFork(
+                base, read_fork((directory / "clean").read_bytes()), {node_id(session.get_node_id("/v")): "v"}
+            ),
+        ),
         regions=frozenset(region(at) for at in range(tasks * TIMES)),
         grids={"v": grid},
     )
     began = time.perf_counter()
-    gathering = Gathering(expected, session)
+    gathering = Gathering(expected, {0: Sink(session)})
     for number in range(tasks):
-        for receipt in load_receipts((directory / f"receipt{number}").read_bytes()):
-            gathering.add(receipt)
+        gathering.add(load_receipt((directory / f"receipt{number}").read_bytes()))
     assert not gathering.missing
     check_merged(session, "", [grid], expected.regions)
     private.commit_data(session, "data", {})

@@ -8,7 +8,8 @@ import icechunk
 import pytest
 
 import frazil
-from frazil_functions.repositories import Location, exclusive, locate, location_of, run_directory
+from frazil_functions.repositories import Location, exclusive, locate, location_of
+from frazil_functions.runs.start import directory_of
 
 
 def test_a_repository_has_one_location_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,9 +55,9 @@ def test_a_repository_that_is_not_there_is_not_created_unless_asked(tmp_path: Pa
 
 
 def test_the_run_directory_lies_beside_the_repository(tmp_path: Path) -> None:
-    assert run_directory(locate(tmp_path / "r"), "id") == f"{tmp_path}/r.frazil/id"
-    assert run_directory(Location("s3://bucket/r"), "id") == "s3://bucket/r.frazil/id"
-    assert run_directory(Location("s3://bucket/r", None, "http://127.0.0.1:1"), "id") is None
+    assert directory_of(locate(tmp_path / "r"), "id").location == Location(f"{tmp_path}/r.frazil/id")
+    there = Location("s3://bucket/r", "eu-west-1", "http://127.0.0.1:1")
+    assert directory_of(there, "id").location == Location("s3://bucket/r.frazil/id", "eu-west-1", "http://127.0.0.1:1")
 
 
 def test_azure_needs_its_account(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ import yaml
 
 from frazil import cli
 from frazil.jobfile import JobFile, job_start_of, load
-from frazil_functions.repositories import locate, run_directory
+from frazil_functions.repositories import locate
+from frazil_functions.runs.start import runs_of
 
 pytestmark = pytest.mark.checkout
 
@@ -151,7 +152,7 @@ def test_nobody_but_kubernetes_numbers_the_workers(which: str) -> None:
 @each
 def test_the_run_directory_lies_beside_the_repository_of_the_job_file(which: str, tmp_path: Path) -> None:
     location = locate(job_of(which, tmp_path).repository)
-    assert options(SPECS[which])["--run-dir"] == run_directory(location, "$(FRAZIL_RUN_ID)")
+    assert options(SPECS[which])["--run-dir"] == str(runs_of(location).below("$(FRAZIL_RUN_ID)"))
 
 
 @each

@@ -9,7 +9,7 @@ import zarr
 import frazil
 from frazil_functions.grids import WriteGrid
 from frazil_functions.regions import Region
-from frazil_functions.runs.gather import check_merged
+from frazil_functions.runs.admit import check_merged
 
 GRID = WriteGrid("a", ("x",), (10,), (2,))
 
