@@ -180,6 +180,7 @@ def frazil_side(repo: icechunk.Repository, directory: Path, tasks: int) -> float
     private = PrivateBranch.make(repo, location_of(repo), str(time.time_ns()), "main", base)
     session = repo.writable_session(private.name)
     grid = WriteGrid("v", ("time", "lat", "lon"), (tasks * TIMES, PER_TIME[0], PER_TIME[1] * 16), (1, 1, 16))
+    clean = read_fork((directory / "clean").read_bytes())
     expected = Expected(
         run_id="bench",
         plan_hash="bench",
