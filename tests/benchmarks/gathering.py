@@ -184,11 +184,7 @@ def frazil_side(repo: icechunk.Repository, directory: Path, tasks: int) -> float
     expected = Expected(
         run_id="bench",
         plan_hash="bench",
-        forks=(
-            ExpectedFork(
-                base, read_fork((directory / "clean").read_bytes()), {node_id(session.get_node_id("/v")): "v"}
-            ),
-        ),
+        forks=(ExpectedFork(base, clean, {node_id(session.get_node_id("/v")): "v"}),),
         regions=frozenset(region(at) for at in range(tasks * TIMES)),
         grids={"v": grid},
     )
