@@ -46,7 +46,6 @@ def main(out: Path, steps: int) -> None:
     from frazil_functions.repositories import location_of  # noqa: PLC0415
     from frazil_functions.runs.publish import PREFIX, PrivateBranch, tip_of  # noqa: PLC0415
     from frazil_functions.runs.template import write_template  # noqa: PLC0415
-    from frazil_functions.tasks import FileSource  # noqa: PLC0415
 
     sizes = {"time": steps, "lat": 720, "lon": 1440}
     labels = {dim: Labels.of(np.arange(size, dtype="f8")) for dim, size in sizes.items()}
@@ -59,7 +58,7 @@ def main(out: Path, steps: int) -> None:
     template = build(FileMetadata("", sizes=sizes, variables=variables), labels, "time", chunks, Recoding({}, {}))
     private.create()
     session = repo.writable_session(private.name)
-    write_template(session, "", template, FileSource("", ""))
+    write_template(session, "", template, {})
     private.commit_template(session, "frazil: template")
     seconds = time.perf_counter() - began
     assert template.arrays["t2m"].grid.total == steps * 100

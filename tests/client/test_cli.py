@@ -121,8 +121,10 @@ def test_a_run_that_fails_exits_with_1_and_publishes_nothing(files: list[str], t
     done = call("convert", str(truncated), str(target))
     assert done.returncode == 1
     assert "zz.nc" in done.stderr
-    assert state(target) == before
-    assert repo.list_branches() == {"main"}
+    (run,) = frazil.runs(target)
+    assert f"resume run {run.run_id}" in done.stderr
+    assert state(target)[0] == before[0]
+    assert repo.list_branches() == {"main", f"frazil/{run.run_id}"}
 
 
 def test_a_progress_bar_moves_on_a_terminal(tmp_path: Path, target: Path) -> None:
@@ -176,10 +178,13 @@ def test_an_interrupt_ends_the_functions_and_publishes_nothing(
         process.send_signal(sign)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said == "frazil: interrupted; nothing was published\n"
+    (run,) = frazil.runs(target)
+    assert said == (
+        f"frazil: interrupted; nothing was published; run {run.run_id} keeps what it has written; resume it to go on\n"
+    )
     assert workers
     assert [pid for pid in workers if alive(pid)] == []
-    assert state(target) == before
+    assert state(target) == (before[0], [f"frazil/{run.run_id}", "main"])
 
 
 def descendants(pid: int) -> list[int]:

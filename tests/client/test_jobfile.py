@@ -11,9 +11,11 @@ from typing import Any, get_args
 import pytest
 
 import frazil
-from frazil import cli
+from frazil.cli import options
 from frazil.jobfile import JobFile, Mode, Retry, job_start_of, load
+from frazil.planning import compare, labels
 from frazil.planning.inputs import expand
+from frazil_functions import records
 
 from .hourly import series as hourly
 
@@ -86,21 +88,22 @@ def test_every_key_is_read(write: Write) -> None:
 def test_what_a_job_file_leaves_out_is_what_python_and_the_command_line_leave_out(write: Write) -> None:
     job = load(write(LEAST))
     asked = {name: one.default for name, one in inspect.signature(frazil.convert).parameters.items()}
-    shared = asked.keys() & {field.name for field in fields(JobFile)} - {"sources"}
-    assert len(shared) == 12
+    shared = asked.keys() & {field.name for field in fields(JobFile)} - {"sources", "retry"}
+    assert len(shared) == 13
     assert {name: getattr(job, name) for name in shared} == {name: asked[name] for name in shared}
-    typed = cli.Job()
-    assert {field.name: getattr(job, field.name) for field in fields(typed)} == {
-        field.name: getattr(typed, field.name) for field in fields(typed)
-    }
-    assert job.workers == cli.Backend().workers
+    typed = options.Job().as_keywords()
+    assert {name: getattr(job, name) for name in typed} == typed
+    assert job.workers == options.Backend().workers
+    assert frazil.Retry(job.retry.attempts, job.retry.backoff) == frazil.Retry()
     calls = inspect.signature(frazil.LithopsExecutor).parameters
     assert job.retry.start_deadline == calls["start_deadline"].default
     assert job.retry.call_timeout == calls["call_timeout"].default
 
 
 def test_every_option_of_a_plan_can_stand_in_a_job_file() -> None:
-    asked = set(inspect.signature(frazil.convert).parameters) - {"repo", "executor", "listener"}
+    asked = set(inspect.signature(frazil.convert).parameters) - {
+        *("repo", "executor", "listener", "run_id", "run_directory", "resume")  # of one run, and not of the job
+    }
     assert asked <= {field.name for field in fields(JobFile)}
 
 
@@ -323,7 +326,10 @@ def test_the_options_of_a_job_file_are_what_a_plan_takes(tmp_path: Path) -> None
     path = tmp_path / "job.toml"
     path.write_text("sources = 'data.nc'\nrepository = 'archive.icechunk'\nchunks = { time = 3 }\naccept = ['drift']")
     job = load(path)
-    asked = set(inspect.signature(frazil.plan).parameters) & {field.name for field in fields(JobFile)} - {"sources"}
+    asked = set(inspect.signature(frazil.plan).parameters) & {field.name for field in fields(JobFile)} - {
+        "sources",
+        "retry",
+    }
     options: dict[str, Any] = {name: getattr(job, name) for name in asked}
     with frazil.SerialExecutor() as executor:
         made = frazil.plan(job.sources, job.repository, **options, executor=executor)
@@ -367,9 +373,9 @@ def test_the_first_minute_of_2015_is_the_first_that_a_name_can_carry() -> None:
 
 
 def test_every_word_that_a_plan_knows_can_stand_in_a_job_file(write: Write) -> None:
-    job = load(write(LEAST + f"accept = {list(get_args(cli.Accept.__value__))}"))
-    assert set(job.accept) == set(get_args(cli.Accept.__value__))
-    for gaps in get_args(cli.Gaps.__value__):
+    job = load(write(LEAST + f"accept = {list(get_args(compare.Accept.__value__))}"))
+    assert set(job.accept) == set(get_args(compare.Accept.__value__))
+    for gaps in get_args(labels.Gaps.__value__):
         assert load(write(LEAST + f"gaps = '{gaps}'")).gaps == gaps
-    for verify in get_args(cli.Verify.__value__):
+    for verify in get_args(records.Verify.__value__):
         assert load(write(LEAST + f"verify = '{verify}'")).verify == verify

@@ -33,7 +33,7 @@ def test_files_in_s3_become_a_repository_in_s3(bucket: Any, uploaded: xr.Dataset
     )
     store = icechunk.Repository.open(storage).readonly_session("main").store
     xr.testing.assert_identical(xr.open_zarr(store, consolidated=False, chunks=None), xr.decode_cf(uploaded))
-    assert {key.split("/")[0] for key in objects(bucket)} == {"in", "archive"}
+    assert {key.split("/")[0] for key in objects(bucket)} == {"in", "archive", "archive.frazil"}
 
 
 def test_planning_in_s3_writes_nothing(bucket: Any, uploaded: xr.Dataset) -> None:

@@ -16,6 +16,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+import frazil
 from frazil import cli
 from frazil.jobfile import JobFile, job_start_of, load
 from frazil_functions.repositories import locate
@@ -259,7 +260,7 @@ def test_an_update_writes_what_the_time_in_its_name_says(tmp_path: Path) -> None
     assert first.sources == ("s3://raw/2026-01-02/06z/*.nc",)
     assert first.group == "2026-01-02T06Z"
     assert first.message == "Forecast of 2026-01-02 06:00 UTC"
-    with pytest.raises(cli.InvalidInputError, match="CronJob"):
+    with pytest.raises(frazil.InvalidInputError, match="CronJob"):
         load(path, job_start_of(f"{name}-manual"))
 
 

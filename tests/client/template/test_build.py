@@ -13,7 +13,6 @@ import zarr
 import frazil
 from frazil_functions.reading.scanning import Labels
 from frazil_functions.runs.template import check_absent, write_template
-from frazil_functions.tasks import FileSource
 from frazil_functions.template import ArrayTemplate, DatasetTemplate
 
 
@@ -69,7 +68,7 @@ def many(chunks: int) -> DatasetTemplate:
 def test_a_template_of_ten_million_chunks_is_written_without_any(tmp_path: Path) -> None:
     repo = frazil.open_repository(tmp_path / "archive")
     session = repo.writable_session("main")
-    write_template(session, "", many(10_000_000), FileSource("none", "netcdf4"))
+    write_template(session, "", many(10_000_000), {})
     assert session.status().updated_chunks == {}
     session.commit("template")
     array = zarr.open_group(repo.readonly_session("main").store, mode="r")["t"]
@@ -96,7 +95,7 @@ def test_an_absent_group_passes_and_an_existing_one_does_not(tmp_path: Path) -> 
     for group in ("", "a", "a/b"):
         check_absent(repo, tip, group)
     session = repo.writable_session("main")
-    write_template(session, "a/b", many(3), FileSource("none", "netcdf4"))
+    write_template(session, "a/b", many(3), {})
     tip = session.commit("template")
     for group in ("a", "a/b", "a/b/t"):
         with pytest.raises(frazil.ExistingGroupError, match=f"'/{group}' exists"):
@@ -112,14 +111,14 @@ def test_labels_that_zarr_would_cast_or_broadcast_are_refused(values: Any, tmp_p
     template = DatasetTemplate({"x": 3}, "x", {}, {"x": array}, {"x": Labels.of(values)})
     session = frazil.open_repository(tmp_path / "archive").writable_session("main")
     with pytest.raises(frazil.InvalidInputError, match=r"the plan holds .* for 'x', which is <f8 .*; plan again"):
-        write_template(session, "", template, FileSource("none", "netcdf4"))
+        write_template(session, "", template, {})
 
 
 def test_labels_of_strings_may_be_shorter_than_their_array(tmp_path: Path) -> None:
     array = ArrayTemplate("x", ("x",), (2,), "|S4", (2,), None, {}, "labels")
     template = DatasetTemplate({"x": 2}, "x", {}, {"x": array}, {"x": Labels.of(np.array([b"a", b"bc"]))})
     session = frazil.open_repository(tmp_path / "archive").writable_session("main")
-    write_template(session, "", template, FileSource("none", "netcdf4"))
+    write_template(session, "", template, {})
     stored = zarr.open_group(session.store, mode="r")["x"]
     assert isinstance(stored, zarr.Array)
     assert np.asarray(stored[...]).tolist() == [b"a", b"bc"]
