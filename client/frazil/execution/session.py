@@ -75,12 +75,9 @@ class Session:
         return futures
 
     def discard(self, jobs: Sequence[Job]) -> None:
-        """Start no more calls of these jobs."""
-        keys = {job.key for job in jobs}
+        """Start no more calls of these jobs, where Lithops holds calls back."""
         # The capacity that lost calls seem to hold would be missing to the calls after them.
-        self._executor.invoker.discard_pending(keys, {job.id for job in jobs})
-        if self._around.environment is not None:
-            self._around.environment.drop_pending_tasks(keys)
+        self._executor.invoker.discard_pending({job.key for job in jobs}, {job.id for job in jobs})
 
     def forget(self, jobs: Sequence[Job], *, idle: bool) -> None:
         """Drop what Lithops keeps of these jobs, here and in storage; end their calls that run, if possible.

@@ -101,7 +101,6 @@ class LithopsCalls[T, R]:
         now = time.monotonic()
         return {index: now - since for index, since in self.begun.copy().items()}
 
-    @property
     def failed(self) -> bool:
         """Whether no more outcomes come."""
         return self._failure is not None

@@ -166,8 +166,6 @@ class Watch:
     def look_after(self, calls: "LithopsCalls[Any, Any]") -> None:
         """Start what was submitted to these calls, now or when there is room, and see to all of them until left."""
         with self._registry:
-            if calls.failed:  # left by another thread meanwhile
-                return
             if calls not in self._calls:
                 self._calls.append(calls)
             if self._thread is None:
@@ -245,7 +243,7 @@ class Watch:
             room = self._around.ahead - sum(len(job.waiting) for job in self._jobs)
             # Many together, or all there are: one by one, as others end, each would be a job of its own.
             number = min(number, room) if number <= room or room >= self._around.ahead // 2 else 0
-        if not number or calls.call is None or calls.failed:
+        if not number or calls.call is None or calls.failed():  # left by another thread while it submitted
             return
         packets = [calls.packets.popleft() for _ in range(number)]
         try:
@@ -253,8 +251,12 @@ class Watch:
         except BackendError as error:
             calls.fail(error)
             return
-        self._jobs.append(Job(calls, calls.handed, futures))
+        job = Job(calls, calls.handed, futures)
         calls.handed += number
+        if calls.failed():  # left by a destructor that ran in this thread meanwhile
+            self.backend.forget([job], idle=not self._jobs)
+        else:
+            self._jobs.append(job)
 
     def _fetch(self, calls: "LithopsCalls[Any, Any]", index: int, future: Any) -> None:  # noqa: ANN401  Lithops has no types
         try:

@@ -1,5 +1,6 @@
 import gc
 import importlib
+import itertools
 import os
 import signal
 import threading
@@ -310,6 +311,7 @@ def test_calls_keep_nothing_of_what_ended(executor: LithopsExecutor, calls: Modu
             submitted.submit([bytes(1 << 20)])
             rest(submitted)
             monitors.add(lithops.job_monitor.monitor)
+            assert await_true(lambda: not lithops.job_monitor.monitor.should_run, 10)
             assert not lithops.futures
         # The last job may be just ending: its monitor, and its worker.
         assert await_true(lambda: gc.collect() >= 0 and len(monitors) <= 1)
@@ -318,3 +320,9 @@ def test_calls_keep_nothing_of_what_ended(executor: LithopsExecutor, calls: Modu
         assert await_true(
             lambda: not bucket.storage.list_keys(bucket.bucket, "lithops.jobs/" + str(lithops.executor_id) + "-")
         )
+
+
+def test_no_jobs_name_is_how_anothers_begins(executor: LithopsExecutor, calls: ModuleType) -> None:
+    lithops = executor._lazy.open().result()._executor  # noqa: SLF001  Lithops numbers jobs there
+    names = sorted(lithops._create_job_id("M") for _ in range(2000))  # noqa: SLF001
+    assert not [name for name, after in itertools.pairwise(names) if after.startswith(name)]

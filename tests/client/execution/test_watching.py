@@ -206,3 +206,41 @@ def test_many_submissions_take_one_thread_and_few_jobs() -> None:
         assert len(calls.running()) == calls.outstanding == 500
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
+
+
+@pytest.mark.timeout(60)
+def test_calls_left_while_they_are_submitted_do_not_start() -> None:
+    class Left(Lithops):
+        def pickler(self) -> Callable[[object], bytes]:
+            def dumps(_: object) -> bytes:
+                calls.__exit__()
+                return b""
+
+            return dumps
+
+    before = threading.active_count()
+    lithops = Left()
+    with calls_of(lithops, workers=1, start_deadline=300) as calls:
+        calls.submit([1])
+        with pytest.raises(BackendError, match="left while its calls were running"):
+            calls.next()
+    assert lithops.started == []
+    assert threading.active_count() == before
+
+
+@pytest.mark.timeout(60)
+def test_calls_left_by_the_thread_that_starts_them_are_forgotten() -> None:
+    class Left(Lithops):
+        def start(self, name: str, call: object, packets: Sequence[tuple[bytes]]) -> list[Future]:
+            calls.__exit__()
+            return super().start(name, call, packets)
+
+    lithops = Left([Future("0", running=True, execution_timeout=600)])
+    calls = calls_of(lithops, workers=1, start_deadline=300)
+    calls.submit([1])
+    with pytest.raises(BackendError, match="left while its calls were running"):
+        calls.next()
+    patience = time.monotonic() + 10
+    while not lithops.forgotten and time.monotonic() < patience:
+        time.sleep(0.01)
+    assert lithops.forgotten == [(["job"], True)]
