@@ -1,6 +1,7 @@
 """Real repositories, files and servers that the tests of functions stand on."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -88,6 +89,7 @@ class Site:
         self.files: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.before: Callable[[str], None] = lambda _: None
+        self.send: Callable[[BaseHTTPRequestHandler, bytes], object] = lambda asked, data: asked.wfile.write(data)
         self.cut = 0
         self.status: dict[str, int] = {}
         self.url = ""
@@ -133,16 +135,22 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(data[low : (low + high) // 2])
                 self.close_connection = True
                 return
-            self.wfile.write(data[low:high])
+            site.send(self, data[low:high])
 
     def log_message(self, *args: object) -> None:
         pass
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client may hang up
+            super().handle_error(request, client_address)
+
+
 @pytest.fixture
 def site() -> Iterator[Site]:
     served = Site()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"site": served}))
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"site": served}))
     served.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
