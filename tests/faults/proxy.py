@@ -52,14 +52,13 @@ class Request:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exchange:
-    """A request that is over: what was injected, and the status that went back, None if none did."""
+    """What became of a request: the faults done to it, and the status sent back, None as long as none is."""
 
     request: Request
-    status: int | None
     faults: tuple["Fault", ...]
-    ended: float
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +243,12 @@ class Proxy:
             self._rules = [one for one in self._rules if rules and not any(one is other for other in rules)]
 
     def log(self, method: str | None = None, target: str | None = None) -> list[Exchange]:
-        """The requests that are over, in order of arrival; of a method and target if asked, as in a rule."""
+        """The requests in order of arrival; of a method and target if asked, as in a rule.
+
+        A request is here before the server has it, and its status before the client has it.
+        """
         with self._lock:
-            found = sorted(self._log, key=lambda exchange: exchange.request.began)
+            found = list(self._log)
         return [
             one
             for one in found
@@ -293,13 +295,14 @@ class Proxy:
                         far.reset()
                     far = None
                 request = Request(head.method, head.target, time.monotonic(), client, near.port)
-                pass_on = _Passage(near, far, head, self._strike(request), self._upstream)
+                exchange = Exchange(request, self._strike(request))
+                with self._lock:
+                    self._log.append(exchange)
+                passage = _Passage(near, far, head, exchange, self._upstream)
                 try:
-                    keep = await pass_on.run(request)
+                    keep = await passage.run()
                 finally:
-                    far = pass_on.far
-                    with self._lock:
-                        self._log.append(Exchange(request, pass_on.status, pass_on.faults, time.monotonic()))
+                    far = passage.far
                 if not keep:
                     near.writer.close()
                     return
@@ -442,18 +445,17 @@ class _Passage:
     near: _Side
     far: _Side | None
     head: _Head
-    faults: tuple[Fault, ...]
+    exchange: Exchange
     upstream: tuple[str, int]
-    status: int | None = None
 
-    async def run(self, request: Request) -> bool:
+    async def run(self) -> bool:
         """Whether the connection is kept for another request."""
-        slow = [fault for fault in self.faults if isinstance(fault, Slow)]
+        slow = [fault for fault in self.exchange.faults if isinstance(fault, Slow)]
         bandwidth = min((fault.bandwidth for fault in slow if fault.bandwidth is not None), default=None)
         if slow:
             await asyncio.sleep(sum(fault.seconds for fault in slow))
-        await self._kill(request, "before")
-        ends = next((fault for fault in self.faults if isinstance(fault, Answer | Cut)), None)
+        await self._kill("before")
+        ends = next((fault for fault in self.exchange.faults if isinstance(fault, Answer | Cut)), None)
         if isinstance(ends, Answer):
             return await self._refuse(ends)
         if ends is Cut.before:
@@ -473,15 +475,15 @@ class _Passage:
             raise ConnectionResetError("the server closed the connection instead of answering")
         bare = self.head.method == "HEAD" or answer.status in {http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED}
         content = b"" if bare else await far.body(answer, None, half=False, endless=True)
-        await self._kill(request, "after")
+        await self._kill("after")
         if ends is Cut.after or (ends is Cut.within and not content):
             raise _SeveredError
         if ends is Cut.within:
             await self.near.send(answer.raw + content[: len(content) // 2])
             await asyncio.sleep(0.05)  # a reset overtakes what the client has not read yet
             raise _SeveredError
+        self.exchange.status = answer.status
         await self.near.send(answer.raw + content, bandwidth)
-        self.status = answer.status
         delimited = bare or answer.header("Content-Length") or answer.header("Transfer-Encoding")
         return bool(delimited) and not answer.closes and not self.head.closes
 
@@ -496,15 +498,17 @@ class _Passage:
             await self.near.body(self.head, None, half=False, endless=False)
         close = waits or self.head.closes
         message = answer.message(close=close)
-        await self.near.send(message.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if self.head.method == "HEAD" else message)
-        self.status = answer.status
+        self.exchange.status = answer.status
+        bare = self.head.method == "HEAD"
+        await self.near.send(message.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if bare else message)
         return not close
 
-    async def _kill(self, request: Request, when: str) -> None:
+    async def _kill(self, when: str) -> None:
         """Do what `Kill` says, and sever the connection if the request's process died of it."""
-        kills = [fault for fault in self.faults if isinstance(fault, Kill) and fault.when == when]
+        kills = [fault for fault in self.exchange.faults if isinstance(fault, Kill) and fault.when == when]
         if not kills:
             return
+        request = self.exchange.request
         senders = await asyncio.to_thread(owners, request.port, self.near.writer.get_extra_info("sockname")[1])
         for victim in itertools.chain.from_iterable(senders if k.victim is None else [k.victim] for k in kills):
             if callable(victim):

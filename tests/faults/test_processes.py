@@ -43,6 +43,17 @@ def test_a_program_that_ends_before_it_speaks_is_quoted() -> None:
         program.line()
 
 
+def test_a_zombie_is_not_taken_for_a_process() -> None:
+    text = (
+        "import json, subprocess, time; child = subprocess.Popen(['sleep', '60']); print(json.dumps(0)); time.sleep(60)"
+    )
+    with Program(text) as program:
+        child = program.await_child(command="sleep")
+        child.kill()  # and its parent does not ask for it
+        assert not child.alive
+        assert [process.pid for process in program.processes()] == [program.pid]
+
+
 def test_a_program_that_never_speaks_or_ends_fails_at_the_deadline() -> None:
     with Program("import time; time.sleep(60)") as program:
         with pytest.raises(AssertionError, match=r"no line of JSON within 0\.1 s"):

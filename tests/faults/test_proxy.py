@@ -236,7 +236,8 @@ def test_an_answer_is_given_instead_of_forwarding_for_as_many_requests_as_asked(
 
 def test_a_fault_ends_with_its_duration(client: http.client.HTTPConnection, through: Proxy) -> None:
     through.inject(Rule(Answer(429), seconds=0.5))
-    assert ask(client, "GET", "/")[0] == 429
+    assert ask(client, "PUT", "/", bytes(300_000))[0] == 429
+    assert ask(client, "HEAD", "/") == (429, b"")
     time.sleep(0.6)
     assert ask(client, "GET", "/")[0] == 200
 
