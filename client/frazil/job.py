@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import icechunk
 
@@ -13,16 +14,17 @@ from frazil.execute import Retry, execute
 from frazil.execution.executor import Executor
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.results import results
+from frazil.planning.append import OnOverlap
 from frazil.planning.compare import Accept
 from frazil.planning.inputs import expand
 from frazil.planning.labels import Gaps
 from frazil.planning.make import Options, make_plan
-from frazil.planning.scan import Wanted, scan_sources
+from frazil.planning.scan import Existing, Wanted, scan_existing, scan_sources
 from frazil.report import Listener, Progress, Result, Spent, Stage, silent
 from frazil_functions import handler
 from frazil_functions.errors import InvalidInputError, nearest
 from frazil_functions.forks import check_no_secret, dump_fork, read_fork
-from frazil_functions.plan import Plan, PlanTarget, Replica
+from frazil_functions.plan import Mode, Plan, PlanTarget, Replica
 from frazil_functions.records import Verify
 from frazil_functions.repositories import Location, check_target, locate, location_of, open_repository
 from frazil_functions.rundir import RunDirectory, RunOutcome, list_runs
@@ -31,7 +33,7 @@ from frazil_functions.runs.publish import tip_of
 from frazil_functions.runs.run import Run, open_run
 from frazil_functions.runs.start import Wishes, directory_of, new_run_id, runs_of, start
 from frazil_functions.runs.status import RunStatus, runs_in, unfinished_in
-from frazil_functions.runs.template import check_absent
+from frazil_functions.runs.template import check_absent, check_present
 from frazil_functions.runs.verify import Reading
 from frazil_functions.writing.verifying import RegionCheck, VerifyTask, load_checks
 
@@ -48,6 +50,7 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     sources: Sources,
     repo: Target,
     *,
+    mode: Mode = "create",
     group: str = "",
     branch: str = "main",
     chunks: Mapping[str, int] | None = None,
@@ -57,6 +60,7 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     engine: str | None = None,
     gaps: Gaps = "error",
     accept: Accept | Iterable[Accept] = (),
+    on_overlap: OnOverlap = "error",
     replicas: Iterable[Target] = (),
     workers: int | None = None,
     executor: Executor | None = None,
@@ -70,8 +74,10 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
         Files: a path, a URL, a glob of either, a text file of them, or several of these.
     repo
         An open repository, or where one is or is to be: a local path, s3://, gs:// or az://.
+    mode
+        "create" makes a group that does not exist yet, "append" adds to one behind what it holds.
     group
-        The group to create; the root by default.
+        The group to create or to append to; the root by default.
     branch
         The branch to publish on.
     chunks, shards
@@ -89,6 +95,9 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     accept
         Differences between files that are fine: "units" of time, "drift" of labels by less than a
         thousandth of their spacing, files without labels in the given "order".
+    on_overlap
+        What becomes of files of which every label is in the group already, where they are appended: "error" refuses
+        them, "skip" leaves them out, so that the same call can be made again and again as files come.
     replicas
         Other repositories that get the same, each on the same branch; they are published first.
     workers
@@ -110,20 +119,25 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     BackendError
         If the repository cannot be reached.
     """
-    target = plan_target(repo, group.strip("/"), branch, replicas)
+    if mode not in get_args(Mode.__value__):
+        raise InvalidInputError(f"mode cannot be {mode!r}; {nearest(mode, get_args(Mode.__value__))}")
+    if mode == "append" and (chunks or shards):
+        raise InvalidInputError("an append keeps the chunks and shards that the group has; leave out chunks and shards")
+    target, existing = plan_target(repo, PlanTarget(None, group.strip("/"), branch, None, mode), replicas)
     urls = expand(sources)
     with _using(executor) as calls:
         wanted = Wanted(engine, append_dim, None if variables is None else _several(variables))
-        found = scan_sources(urls, wanted, calls, listener)
+        found = scan_sources(urls, wanted, calls, listener, existing)
         options = Options(
             chunks=dict(chunks or {}),
             shards=dict(shards or {}),
             gaps=gaps,
             accept=frozenset(_several(accept)),
+            on_overlap=on_overlap,
             workers=calls.workers if workers is None else workers,
         )
     listener(Progress("plan"))
-    return make_plan(found, target, options)
+    return make_plan(found, target, options, existing)
 
 
 def run(  # noqa: PLR0913 - as above
@@ -252,6 +266,7 @@ def convert(  # noqa: PLR0913 - as above
     sources: Sources,
     repo: Target,
     *,
+    mode: Mode = "create",
     group: str = "",
     branch: str = "main",
     chunks: Mapping[str, int] | None = None,
@@ -261,6 +276,7 @@ def convert(  # noqa: PLR0913 - as above
     engine: str | None = None,
     gaps: Gaps = "error",
     accept: Accept | Iterable[Accept] = (),
+    on_overlap: OnOverlap = "error",
     replicas: Iterable[Target] = (),
     workers: int | None = None,
     executor: Executor | None = None,
@@ -282,6 +298,7 @@ def convert(  # noqa: PLR0913 - as above
         made = plan(
             sources,
             repo,
+            mode=mode,
             group=group,
             branch=branch,
             chunks=chunks,
@@ -291,6 +308,7 @@ def convert(  # noqa: PLR0913 - as above
             engine=engine,
             gaps=gaps,
             accept=accept,
+            on_overlap=on_overlap,
             replicas=replicas,
             workers=workers,
             executor=calls,
@@ -442,32 +460,45 @@ def runs(repo: Target) -> list[RunStatus]:
     return runs_in(runs_of(place))
 
 
-def plan_target(repo: Target, group: str, branch: str, replicas: Iterable[Target] = ()) -> PlanTarget:
-    """Where a plan writes, and the snapshots that it is made against."""
-    location, base = _base_of(repo, group, branch)
+def plan_target(repo: Target, asked: PlanTarget, replicas: Iterable[Target] = ()) -> tuple[PlanTarget, Existing | None]:
+    """Where a plan writes, the snapshots that it is made against, and what it appends to, if it does."""
+    location, base, existing = _base_of(repo, asked)
     others = []
     for one in [replicas] if isinstance(replicas, str | Path | Location) else replicas:
-        where, its_base = _base_of(one, group, branch)
+        where, its_base, its = _base_of(one, asked)
         if where is None:
             raise InvalidInputError("a replica's storage has no name to open it by; use a path or a URL")
+        if (its and (its.file.variables, its.cuts)) != (existing and (existing.file.variables, existing.cuts)):
+            raise InvalidInputError(
+                f"the replica {where} holds something else than {location}, and cannot be appended to"
+            )
         others.append(Replica(where, its_base))
-    return PlanTarget(location, group, branch, base, "create", tuple(others))
+    return replace(asked, location=location, base=base, replicas=tuple(others)), existing
 
 
-def _base_of(repo: Target, group: str, branch: str) -> tuple[Location | None, str | None]:
-    """Where one repository is, and where its branch is at; None if it is still to be created."""
+def _base_of(repo: Target, asked: PlanTarget) -> tuple[Location | None, str | None, Existing | None]:
+    """Where one repository is, where its branch is at, and what is appended to there.
+
+    There is no base if the repository is still to be created.
+    """
     if isinstance(repo, icechunk.Repository):
         opened, location = repo, location_of(repo)
     else:
         location = locate(repo)
         if not check_target(location):
-            if branch != "main":
+            if asked.mode == "append":
+                raise InvalidInputError(f"there is no repository at {location}, so there is nothing to append to")
+            if asked.branch != "main":
                 raise InvalidInputError(
                     f"there is no repository at {location} yet, and a new one has the branch 'main' alone"
                 )
-            return location, None
+            return location, None, None
         opened = open_repository(location, create=False)
-    base = tip_of(opened, branch)
-    check_no_secret(read_fork(dump_fork(opened.writable_session(branch).fork())))
-    check_absent(opened, base, group)
-    return location, base
+    base = tip_of(opened, asked.branch)
+    check_no_secret(read_fork(dump_fork(opened.writable_session(asked.branch).fork())))
+    if asked.mode == "create":
+        check_absent(opened, base, asked.group)
+        return location, base, None
+    check_present(opened, base, asked.group)
+    session = opened.readonly_session(snapshot_id=base)
+    return location, base, scan_existing(session, f"{location or 'the repository'}, group /{asked.group}", asked.group)

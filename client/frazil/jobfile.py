@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from reprlib import repr as _brief
 from string import Formatter
@@ -21,9 +20,11 @@ from typing import Annotated, Any, Final, get_args, get_type_hints
 
 import msgspec
 
+from frazil.planning.append import OnOverlap
 from frazil.planning.compare import Accept
 from frazil.planning.labels import Gaps
 from frazil_functions.errors import InvalidInputError, nearest
+from frazil_functions.plan import Mode
 from frazil_functions.records import Verify
 from frazil_functions.runs.worker import Assignment
 
@@ -32,12 +33,6 @@ type _Texts = Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1)]
 type _Count = Annotated[int, msgspec.Meta(ge=1)]
 type _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 type _Wait = Annotated[float, msgspec.Meta(ge=0)]
-
-
-class Mode(StrEnum):
-    """What becomes of the group."""
-
-    CREATE = "create"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +88,8 @@ class JobFile:
         Where the repository is or is to be: a path, s3://, gs:// or az://.
     replicas
         Other repositories that get the same, and are published first.
-    group, branch, chunks, shards, append_dim, variables, engine, gaps, accept, workers
+    mode, group, branch, chunks, shards, append_dim, variables, engine, gaps, accept, on_overlap, workers
         As in `frazil.plan`, with the same defaults.
-    mode
-        What becomes of the group.
     message, verify
         As in `frazil.run`, with the same defaults.
     retry, worker
@@ -115,7 +108,8 @@ class JobFile:
     engine: _Text | None = None
     gaps: Gaps = "error"
     accept: tuple[Accept, ...] = ()
-    mode: Mode = Mode.CREATE
+    on_overlap: OnOverlap = "error"
+    mode: Mode = "create"
     message: _Text | None = None
     verify: Verify = "sample"
     workers: _Count | None = None
@@ -138,7 +132,8 @@ _FILLED: Final = (*_PATHS, "group", "message")
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "gaps": get_args(Gaps.__value__),
     "accept": get_args(Accept.__value__),
-    "mode": tuple(mode.value for mode in Mode),
+    "mode": get_args(Mode.__value__),
+    "on_overlap": get_args(OnOverlap.__value__),
     "verify": get_args(Verify.__value__),
     "worker.assignment": get_args(Assignment.__value__),
 }

@@ -1,7 +1,7 @@
 """Write grids: an array's shape cut into write units, the smallest thing that one writer may own."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -93,14 +93,16 @@ class WriteGrid:
         """The indices of the write units that the region is made of, in C order."""
         return product(*(range(part.start, part.stop) for part in self.unit_slices(region)))
 
-    def cut(self, max_units: int) -> Iterator[Region]:
+    def cut(self, max_units: int, owned: Sequence[slice] | None = None) -> Iterator[Region]:
         """Regions of at most `max_units` whole write units that cover the array once, in C order.
 
         Trailing dimensions are kept whole as far as the bound lets them be, so that a region
-        is as contiguous in its sources as it can be; what must be split is split evenly.
+        is as contiguous in its sources as it can be; what must be split is split evenly. `owned`
+        says which write units are to be covered, if not all of them.
         """
-        counts = self.counts
-        if not self.total:
+        first = [part.start for part in owned] if owned is not None else [0] * len(self.shape)
+        counts = [count - start for count, start in zip(self.counts, first, strict=True)]
+        if not math.prod(counts):
             return
         room = max(1, max_units)
         pieces = [1] * len(counts)
@@ -109,8 +111,8 @@ class WriteGrid:
             pieces[axis] = -(-counts[axis] // length)
             room = max(1, room // -(-counts[axis] // pieces[axis])) if pieces[axis] == 1 else 1
         edges = [
-            [min(length, (count * piece // parts) * unit) for piece in range(parts + 1)]
-            for count, parts, unit, length in zip(counts, pieces, self.unit, self.shape, strict=True)
+            [min(length, (start + count * piece // parts) * unit) for piece in range(parts + 1)]
+            for start, count, parts, unit, length in zip(first, counts, pieces, self.unit, self.shape, strict=True)
         ]
         for index in product(*(range(parts) for parts in pieces)):
             yield Region(
@@ -119,8 +121,10 @@ class WriteGrid:
             )
 
 
-def prove(grids: Sequence[WriteGrid], regions: Iterable[Region]) -> None:
-    """Show that regions cover every write unit of every grid exactly once.
+def prove(
+    grids: Sequence[WriteGrid], regions: Iterable[Region], owned_units: Mapping[str, Sequence[slice]] | None = None
+) -> None:
+    """Show that regions cover every write unit of every grid exactly once, or those that are owned, and no other.
 
     Icechunk's merge keeps only the last of two writers of one write unit, and an array nobody
     wrote reads as fill; neither raises. So both are excluded here, before anything is written.
@@ -134,6 +138,10 @@ def prove(grids: Sequence[WriteGrid], regions: Iterable[Region]) -> None:
         an array that has no grid.
     """
     owned = {grid.array: np.zeros(grid.counts, dtype=bool) for grid in grids}
+    outside: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]] = {}
+    for array, parts in (owned_units or {}).items():
+        outside[array] = np.ones_like(owned[array])
+        outside[array][tuple(parts)] = False
     by_array = {grid.array: grid for grid in grids}
     for region in regions:
         if region.array not in by_array:
@@ -143,11 +151,14 @@ def prove(grids: Sequence[WriteGrid], regions: Iterable[Region]) -> None:
             raise InvalidInputError(
                 f"{region} shares a write unit with another region; one of the two would be lost in the merge"
             )
+        if region.array in outside and np.any(outside[region.array][part]):
+            raise InvalidInputError(f"{region} reaches into what the array holds already, which an append leaves alone")
         units[part] = True
     for array, units in owned.items():
-        missing = units.size - np.count_nonzero(units)
+        lacking = ~units & ~outside[array] if array in outside else ~units
+        missing = np.count_nonzero(lacking)
         if missing:
-            first = tuple(int(at) for at in np.argwhere(~units)[0])
+            first = tuple(int(at) for at in np.argwhere(lacking)[0])
             raise InvalidInputError(
                 f"no region owns {missing} of the {units.size} write units of {array!r}; the first is {first}"
             )

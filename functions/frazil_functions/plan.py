@@ -21,7 +21,8 @@ from frazil_functions.text import size
 
 FORMAT: Final = 2
 
-type Mode = Literal["create"]
+type Mode = Literal["create", "append"]
+"""`create`: a group that does not exist yet. `append`: more along one dimension of one that does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,7 @@ class Plan:
     @property
     def nbytes(self) -> int:
         """The size of the values that functions write, in bytes, before compression."""
-        return sum(array.nbytes for array in self.template.arrays.values() if array.role == "data")
+        return sum(self.template.owned_nbytes(grid.array) for grid in self.grids)
 
     def to_json(self) -> bytes:
         """The plan as JSON, equal for equal plans."""
@@ -229,7 +230,8 @@ class Plan:
             Naming the region, the array and the write unit, or the file, or the task, where that is
             not so.
         """
-        prove(self.grids, self.regions)
+        owned = {grid.array: self.template.owned(grid.array) for grid in self.grids} if self.template.offset else None
+        prove(self.grids, self.regions, owned)
         self._prove_shapes()
         self._prove_sources()
         spans = [(source.start, source.stop) for source in self.sources]
@@ -252,8 +254,8 @@ class Plan:
 
     def _prove_sources(self) -> None:
         """Files stand in order along the axis, apart from each other, and leave what is filled."""
-        axis, covered, end = self.template.append_dim, 0, 0
-        if not self.sources:
+        axis, covered, end = self.template.append_dim, 0, self.template.offset
+        if not self.sources and self.target.mode != "append":
             raise InvalidInputError("the plan has no sources; plan again")
         for number, source in enumerate(self.sources):
             what = f"{source.url}: source {number}"
@@ -265,13 +267,14 @@ class Plan:
             covered, end = covered + source.stop - source.start, source.stop
         # A dimension that no variable has is in no array, so it has no length but that of its files.
         length = 0 if axis is None else self.template.sizes.get(axis, end)
+        added = length - self.template.offset
         if end > length:
             raise InvalidInputError(
                 f"the axis has {length} labels, and source {len(self.sources) - 1} ends at {end}; plan again"
             )
-        if self.filled < 0 or covered + self.filled != length:
+        if self.filled < 0 or covered + self.filled != (added if axis is not None else length):
             raise InvalidInputError(
-                f"{covered} labels are those of sources and {self.filled} are filled, of {length}; plan again"
+                f"{covered} labels are those of sources and {self.filled} are filled, of {added}; plan again"
             )
 
     def describe(self) -> list[tuple[str, str]]:
@@ -283,6 +286,7 @@ class Plan:
             ("base", self.target.base or "new repository"),
             *(("replica", f"{replica.location}") for replica in self.target.replicas),
             ("sources", f"{len(self.sources)} files" + (f" along {axis}" if axis else "")),
+            *([("appends", f"from {axis} {template.offset} on")] if self.target.mode == "append" else []),
             ("dimensions", ", ".join(f"{dim} {size}" for dim, size in template.sizes.items())),
         ]
         for array in template.arrays.values():

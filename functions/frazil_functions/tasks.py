@@ -64,6 +64,9 @@ class WriteTask:
         What to write, in order.
     memory_bytes
         How many bytes of values may be held at once; a single region may exceed it.
+    offset
+        How many labels along the append dimension are there already: what a region reaches back before it keeps
+        its values.
     run_directory
         Where the task puts its receipts.
     versions
@@ -85,6 +88,7 @@ class WriteTask:
     memory_bytes: int
     run_directory: Location
     versions: dict[str, str] = field(default_factory=dict)
+    offset: int = 0
     flush_seconds: float = 2.0
 
     def __post_init__(self) -> None:

@@ -1,5 +1,7 @@
 """The template as data: a dataset with final shapes, types, chunks, attributes and labels, and no values."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,7 +76,9 @@ class DatasetTemplate:
     arrays
         By name, in the files' order.
     labels
-        The values of the arrays whose role is `labels`, by name.
+        The values of the arrays whose role is `labels`, by name; of the append dimension, those from `offset` on.
+    offset
+        How many labels the append dimension has already, which stay as they are; 0 for a group that is created.
     """
 
     sizes: dict[str, int]
@@ -82,6 +86,28 @@ class DatasetTemplate:
     attributes: Attributes
     arrays: dict[str, ArrayTemplate]
     labels: dict[str, Labels]
+    offset: int = 0
+
+    def owned(self, name: str) -> tuple[slice, ...]:
+        """What of an array is written, in write units: all of it, or what an append adds.
+
+        The write unit that the array ends in, if it is half full, is written again as a whole, by one task.
+        """
+        array = self.arrays[name]
+        grid = array.grid
+        return tuple(
+            slice(self.offset // unit if dim == self.append_dim else 0, count)
+            for dim, unit, count in zip(grid.dims, grid.unit, grid.counts, strict=True)
+        )
+
+    def owned_nbytes(self, name: str) -> int:
+        """The size of that in bytes, before compression."""
+        array = self.arrays[name]
+        lengths: Iterator[int] = (
+            length - part.start * unit
+            for part, unit, length in zip(self.owned(name), array.grid.unit, array.shape, strict=True)
+        )
+        return math.prod(lengths) * itemsize_of(array.dtype)
 
 
 def check_group(group: str) -> None:

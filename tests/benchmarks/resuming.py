@@ -48,8 +48,8 @@ def measure(bench: Bench) -> list[Row]:
             medians=f"published after {median([one['seconds'] for one in runs]):.2f} s; "
             f"{runs[0]['receipts']:.0f} receipts; regions written again: {max(one['again'] for one in runs):.0f}",
             spread=f"{min(first):.2f} to {max(first):.2f} s",
-            how="from the call of frazil.resume to the first call of a function, on a local disk, in a process that has "
-            "imported everything",
+            how="from the call of frazil.resume to the first call of a function, on a local disk, in a process that "
+            "has imported everything",
         )
     ]
 

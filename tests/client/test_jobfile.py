@@ -12,7 +12,7 @@ import pytest
 
 import frazil
 from frazil.cli import options
-from frazil.jobfile import JobFile, Mode, Retry, job_start_of, load
+from frazil.jobfile import JobFile, Retry, job_start_of, load
 from frazil.planning import compare, labels
 from frazil.planning.inputs import expand
 from frazil_functions import records
@@ -77,7 +77,7 @@ def test_every_key_is_read(write: Write) -> None:
     assert job.sources == ("s3://raw/a.nc", "s3://raw/b.nc")
     assert job.replicas == ("https://mirror.example/raw",)
     assert (job.chunks, job.shards) == ({"time": 24, "lat": 180}, {"time": 48})
-    assert (job.variables, job.accept, job.mode) == (("tas", "pr"), ("units", "drift"), Mode.CREATE)
+    assert (job.variables, job.accept, job.mode) == (("tas", "pr"), ("units", "drift"), "create")
     assert job.retry == Retry(attempts=5, backoff=2.0, start_deadline=60.0, call_timeout=600.5)
     assert (job.worker.assignment, job.worker.start_deadline, job.worker.finish_deadline) == ("spread", 100.0, 200.0)
     least = load(write(LEAST))

@@ -11,9 +11,11 @@ from frazil.execute import Retry
 from frazil.execution.executor import Executor
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.serial import SerialExecutor
+from frazil.planning.append import OnOverlap
 from frazil.planning.compare import Accept
 from frazil.planning.labels import Gaps
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.plan import Mode
 from frazil_functions.records import Verify
 
 _WHAT = Group("What is written", sort_key=1)
@@ -65,8 +67,10 @@ class Job:
         Lengths of chunks, as in time=24,lat=180; -1 is all of a dimension.
     shards
         Lengths of shards, multiples of the chunks'; none by default.
+    mode
+        create makes a group that does not exist yet, append adds to one behind what it holds.
     group
-        The group to create; the root by default.
+        The group to create or to append to; the root by default.
     branch
         The branch to publish on.
     append_dim
@@ -79,12 +83,15 @@ class Job:
         What becomes of labels that no file has: refuse, keep a place that reads as missing, or leave out.
     accept
         Differences between files to accept: units (of time), drift (of labels), order (no labels).
+    on_overlap
+        What becomes of files that an append finds written already: refuse or leave out.
     replica
         Another repository that gets the same and is published first; may be given several times.
     """
 
     chunks: Annotated[Lengths | None, Parameter(group=_WHAT)] = None
     shards: Annotated[Lengths | None, Parameter(group=_WHAT)] = None
+    mode: Annotated[Mode, Parameter(group=_WHAT)] = "create"
     group: Annotated[str, Parameter(group=_WHAT)] = ""
     branch: Annotated[str, Parameter(group=_WHAT)] = "main"
     append_dim: Annotated[str | None, Parameter(group=_WHAT)] = None
@@ -92,6 +99,7 @@ class Job:
     engine: Annotated[str | None, Parameter(group=_WHAT)] = None
     gaps: Annotated[Gaps, Parameter(group=_WHAT)] = "error"
     accept: Annotated[Accepted, Parameter(group=_WHAT)] = ()
+    on_overlap: Annotated[OnOverlap, Parameter(group=_WHAT)] = "error"
     replica: Annotated[tuple[str, ...], Parameter(group=_WHAT, negative=())] = ()
 
     def as_keywords(self) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def _plan(job: JobFile, place: Place) -> Plan:
         return frazil.job.plan(
             job.sources,
             job.repository,
+            mode=job.mode,
             group=job.group,
             branch=job.branch,
             chunks=job.chunks,
@@ -108,6 +109,7 @@ def _plan(job: JobFile, place: Place) -> Plan:
             engine=job.engine,
             gaps=job.gaps,
             accept=job.accept,
+            on_overlap=job.on_overlap,
             replicas=job.replicas,
             workers=job.workers or place.total,
             executor=executor,

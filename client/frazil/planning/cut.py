@@ -38,17 +38,17 @@ def cut(template: DatasetTemplate, region_bytes: int) -> list[Region]:
         if array.role == "data":
             found += (
                 ((_start(region, template.append_dim), number, at), region)
-                for at, region in enumerate(_cut_array(array, region_bytes))
+                for at, region in enumerate(_cut_array(array, region_bytes, template.owned(array.name)))
             )
     found.sort(key=lambda pair: pair[0])
     return [region for _, region in found]
 
 
-def _cut_array(array: ArrayTemplate, region_bytes: int) -> Iterator[Region]:
+def _cut_array(array: ArrayTemplate, region_bytes: int, owned: Sequence[slice]) -> Iterator[Region]:
     unit_bytes = itemsize_of(array.dtype)
     for unit, length in zip(array.grid.unit, array.shape, strict=True):
         unit_bytes *= min(unit, length)
-    return array.grid.cut(max(1, min(REGION_UNITS, region_bytes // max(1, unit_bytes))))
+    return array.grid.cut(max(1, min(REGION_UNITS, region_bytes // max(1, unit_bytes))), owned)
 
 
 def _start(region: Region, append_dim: str | None) -> int:

@@ -9,10 +9,11 @@ from typing import get_args
 import numpy as np
 import xarray as xr
 
+from frazil.planning.append import OnOverlap, behind, extended
 from frazil.planning.compare import Accept, compare
 from frazil.planning.cut import REGION_BYTES, TASK_BYTES, cut, group
 from frazil.planning.labels import Axis, FileLabels, Gaps, check_labels, join
-from frazil.planning.scan import Sources
+from frazil.planning.scan import Existing, Sources
 from frazil.template.build import Recoding, build
 from frazil.template.chunking import ChunkChoice
 from frazil_functions.errors import InvalidInputError, LabelError, nearest
@@ -35,6 +36,8 @@ class Options:
         What becomes of labels that no file has: an error, a place that stays fill, or nothing.
     accept
         Differences between files that are accepted; see `frazil.planning.compare.Accept`.
+    on_overlap
+        What becomes of files that an append finds written already: an error, or nothing.
     workers
         How many functions can run at once.
     region_bytes, task_bytes
@@ -46,6 +49,7 @@ class Options:
     shards: Mapping[str, int] = field(default_factory=dict)
     gaps: Gaps = "error"
     accept: frozenset[Accept] = frozenset()
+    on_overlap: OnOverlap = "error"
     workers: int = 1
     region_bytes: int = REGION_BYTES
     task_bytes: int = TASK_BYTES
@@ -54,6 +58,7 @@ class Options:
         for what, words, known in (
             ("gaps", {self.gaps}, get_args(Gaps.__value__)),
             ("accept", self.accept, get_args(Accept.__value__)),
+            ("on_overlap", {self.on_overlap}, get_args(OnOverlap.__value__)),
         ):
             for word in sorted(words - set(known)):
                 raise InvalidInputError(f"{what} cannot be {word!r}; {nearest(word, known)}")
@@ -61,8 +66,8 @@ class Options:
             raise InvalidInputError(f"workers of {self.workers} write nothing; use at least 1")
 
 
-def make_plan(sources: Sources, target: PlanTarget, options: Options) -> Plan:
-    """The plan that writes the sources, proven.
+def make_plan(sources: Sources, target: PlanTarget, options: Options, existing: Existing | None = None) -> Plan:
+    """The plan that writes the sources, proven; behind what exists already, if that is given.
 
     The first file that was named gives attributes and encodings; the order along the append
     dimension is that of the labels.
@@ -72,6 +77,8 @@ def make_plan(sources: Sources, target: PlanTarget, options: Options) -> Plan:
     InvalidInputError
         If files do not go together, labels do not fit, or chunks do not.
     """
+    if existing is not None:
+        sources = behind(existing, sources, options.on_overlap)
     files, append_dim = sources.files, sources.append_dim
     first = files[0]
     _check_all_labels(sources)
@@ -81,15 +88,13 @@ def make_plan(sources: Sources, target: PlanTarget, options: Options) -> Plan:
     ]
     recoding = _recoding(files, recodes, sources.append_dim)
     axis = _axis(sources, recodes, recoding, options)
-    # Labels give a dimension its length; one without any is as long as all files together.
-    whole = replace(first, sizes=first.sizes | ({append_dim: axis.spans[-1][1]} if append_dim is not None else {}))
-    template = build(
-        whole,
-        _template_labels(sources, axis),
-        append_dim,
-        ChunkChoice(options.chunks, options.shards),
-        recoding,
-    )
+    if existing is not None:
+        template = extended(existing, sources, axis, recoding)
+    else:
+        # Labels give a dimension its length; one without any is as long as all files together.
+        whole = replace(first, sizes=first.sizes | ({append_dim: axis.spans[-1][1]} if append_dim is not None else {}))
+        chosen = ChunkChoice(options.chunks, options.shards)
+        template = build(whole, _template_labels(sources, axis), append_dim, chosen, recoding)
     if axis.filled:
         _check_fill(template)
     ordered = tuple(
@@ -102,13 +107,15 @@ def make_plan(sources: Sources, target: PlanTarget, options: Options) -> Plan:
             recode=tuple(sorted(recodes[at] | recoding.attributes.keys())),
         )
         for at, (start, stop) in zip(axis.order, axis.spans, strict=True)
+        if existing is None or files[at] is not first
     )
-    regions = cut(template, options.region_bytes)
+    spans = [(source.start, source.stop) for source in ordered]
+    regions = cut(template, options.region_bytes) if ordered else []
     plan = Plan(
         target=target,
         template=template,
         sources=ordered,
-        tasks=group(template, regions, axis.spans, options.workers, options.task_bytes),
+        tasks=group(template, regions, spans, options.workers, options.task_bytes) if regions else (),
         filled=axis.filled,
         versions={"frazil": version("frazil"), "icechunk": version("icechunk")},
     )

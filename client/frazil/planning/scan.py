@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import icechunk
+import zarr
+
 from frazil.execution.executor import Executor
 from frazil.execution.results import results
 from frazil.planning.compare import check_readable, infer_append_dim, select
@@ -12,7 +15,7 @@ from frazil_functions.errors import InvalidInputError, ReceiptError, nearest
 from frazil_functions.handler import scan as scan_call
 from frazil_functions.reading.opening import check_engine
 from frazil_functions.reading.remote import is_remote
-from frazil_functions.reading.scanning import FileMetadata, Labels, Scan, ScanTask, load_scan, scan_task
+from frazil_functions.reading.scanning import FileMetadata, Labels, Scan, ScanTask, load_scan, scan_store, scan_task
 
 FANNED_OUT_LOCAL: Final = 1000
 FANNED_OUT_REMOTE: Final = 64
@@ -43,6 +46,36 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
+class Existing:
+    """A group that is appended to, as if it were the first of the files.
+
+    Attributes
+    ----------
+    file, labels
+        What it says of itself.
+    cuts
+        The chunks and the shards of every array, by name.
+    """
+
+    file: FileMetadata
+    labels: dict[str, Labels]
+    cuts: dict[str, tuple[tuple[int, ...], tuple[int, ...] | None]]
+
+
+def scan_existing(session: icechunk.Session, url: str, group: str) -> Existing:
+    """What a group of a repository says of itself.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read.
+    """
+    file, labels = scan_store(session.store, url, group)
+    root = zarr.open_group(session.store, path=group, mode="r")
+    return Existing(file, labels, {name: (array.chunks, array.shards) for name, array in root.arrays()})
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What is asked of the sources.
 
@@ -61,7 +94,13 @@ class Wanted:
     variables: tuple[str, ...] | None = None
 
 
-def scan_sources(urls: Sequence[str], wanted: Wanted, executor: Executor, listener: Listener) -> Sources:
+def scan_sources(
+    urls: Sequence[str],
+    wanted: Wanted,
+    executor: Executor,
+    listener: Listener,
+    existing: "Existing | None" = None,
+) -> Sources:
     """Read the metadata of all files.
 
     The first and the last file are read at once, for they tell the append dimension and most
@@ -78,11 +117,14 @@ def scan_sources(urls: Sequence[str], wanted: Wanted, executor: Executor, listen
     peek = scan_task(ScanTask(ends, wanted.engine, None, digests=False))
     check_readable(peek.files)
     chosen = select(peek.files, wanted.variables)
-    append_dim = wanted.append_dim or infer_append_dim(chosen, peek.labels)
+    known = ([existing.file], existing.labels) if existing is not None else ([], {})
+    append_dim = wanted.append_dim or infer_append_dim([*known[0], *chosen], known[1] | peek.labels)
     if append_dim is not None and append_dim not in chosen[0].sizes:
         raise InvalidInputError(
             f"{chosen[0].url} has no dimension {append_dim!r}; {nearest(append_dim, chosen[0].sizes)}"
         )
+    if existing is not None and append_dim is None:
+        raise InvalidInputError(f"{chosen[0].url} has no dimension to append along")
     scan = _scan_all(urls, wanted.engine, append_dim, executor, listener)
     check_readable(scan.files)
     return Sources(select(scan.files, wanted.variables), scan.labels, append_dim)

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
+import icechunk
 import netCDF4
 import numpy as np
 import xarray as xr
@@ -210,6 +211,33 @@ def open_raw(
             raise source_error(message, error) from error
         _close_after(dataset, held.pop_all())
     return dataset
+
+
+def open_raw_store(store: icechunk.IcechunkStore, url: str, group: str) -> xr.Dataset:
+    """A group of a repository as it stores its values, as `open_raw` opens a file.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be opened.
+    """
+    accepted = xr.backends.list_engines()["zarr"].open_dataset_parameters or ()
+    options: dict[str, Any] = {name: value for name, value in _RAW.items() if name in accepted}
+    where: Any = store  # Xarray's types know paths and files alone
+    try:
+        return xr.open_dataset(
+            where,
+            engine="zarr",
+            group=group or None,
+            consolidated=False,
+            zarr_format=3,
+            chunks=None,
+            cache=False,
+            create_default_indexes=False,
+            **options,
+        )
+    except Exception as error:  # as in `open_raw`
+        raise SourceError(f"{url} cannot be opened: {_words(error)}") from error
 
 
 def _check_local(path: Path, url: str, engine: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+import icechunk
 import msgspec
 import numpy as np
 import xarray as xr
@@ -29,6 +30,7 @@ from frazil_functions.reading.opening import (
     fingerprint,
     guess_engine,
     open_raw,
+    open_raw_store,
     read_raw,
 )
 from frazil_functions.reading.remote import PATIENCE, Patience
@@ -171,6 +173,22 @@ def scan_task(task: ScanTask, patience: Patience = PATIENCE) -> Scan:
         except SourceError as error:
             files.append(FileMetadata(url, error=str(error)))
     return Scan(tuple(files), labels)
+
+
+def scan_store(store: icechunk.IcechunkStore, url: str, group: str) -> tuple[FileMetadata, dict[str, Labels]]:
+    """What a group of a repository holds besides its data, as a file would say it; and its labels.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read.
+    """
+    labels: dict[str, Labels] = {}
+    task = ScanTask((url,), "zarr", None, digests=False)
+    with open_raw_store(store, url, group) as dataset:
+        sizes = {str(dim): length for dim, length in dataset.sizes.items()}
+        variables = dict(_variables(dataset, url, task, labels))
+        return FileMetadata(url, "zarr", "", sizes, json_attributes(dataset.attrs), variables), labels
 
 
 def _scan_file(url: str, task: ScanTask, labels: dict[str, Labels], patience: Patience) -> FileMetadata:

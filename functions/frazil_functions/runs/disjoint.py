@@ -58,6 +58,10 @@ def overlaps(plan: Plan, diff: icechunk.Diff) -> list[str]:
     moved = {path for pair in diff.moved_nodes for path in pair}
     nodes = created | deleted | moved | {*diff.updated_groups, *diff.updated_arrays}
     found = []
+    if plan.target.mode == "append":
+        # An append leaves the group alone, but not what somebody else put into it without knowing its new length.
+        found += [f"the new array {path!r}" for path in sorted(diff.new_arrays) if PurePosixPath(path).parent == group]
+        nodes -= {str(group)} - deleted - moved
     if str(group) in nodes:
         found.append(f"the group {str(group)!r}")
     gone = deleted | moved | {*diff.new_arrays}

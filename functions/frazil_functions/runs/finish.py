@@ -85,7 +85,10 @@ def finish(
     if ended is not None:
         return check_published(run.directory, ended)
     reading = reading or Reading(run.record.verify)
-    done = [_publish(run, at, gathering, reading, tell) for at in range(len(run.repos))]
+    if run.plan.region_count:
+        done = [_publish(run, at, gathering, reading, tell) for at in range(len(run.repos))]
+    else:  # nothing is new, and a commit of nothing would only be noise
+        done = [_Done(target.base) for target in run.record.targets]
     ended = RunOutcome(
         state="published",
         snapshots=tuple(one.snapshot for one in done),
@@ -213,7 +216,9 @@ def _replay(run: Run, at: int, reading: Reading, tell: Tell) -> _Done:
     check_disjoint(repo, run.plan, target.base, tip)
     private = PrivateBranch.make(repo, target.location, run.run_id, branch, tip)
     before = repo.readonly_session(snapshot_id=target.snapshot)
-    session, _ = commit_template(private, run.plan, stored_static(before, run.plan.target.group, run.plan.template))
+    create = run.plan.target.mode == "create"
+    static = stored_static(before, run.plan.target.group, run.plan.template) if create else {}
+    session, _ = commit_template(private, run.plan, static)
     here = {name: node for node, name in nodes_of(session, run.plan).items()}
     nodes = {node: here[name] for node, name in nodes_of(before, run.plan).items()}
     sink = Sink(session, read_fork(dump_fork(session.fork())), nodes)

@@ -23,7 +23,7 @@ from frazil_functions.rundir import RunDirectory, RunRecord, RunTarget, check_ou
 from frazil_functions.runs.disjoint import check_disjoint
 from frazil_functions.runs.publish import PrivateBranch, tip_of
 from frazil_functions.runs.run import Run, open_run
-from frazil_functions.runs.template import read_static, write_template
+from frazil_functions.runs.template import extend_template, read_static, write_template
 from frazil_functions.runs.verify import Reading
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def start(
         one or open_repository(_named(location)) for one, location in zip(opened, plan.target.locations, strict=True)
     )
     with contextlib.ExitStack() as undo:
-        static = read_static(plan.template, plan.sources[0])
+        static = read_static(plan.template, plan.sources[0]) if plan.target.mode == "create" else {}
         targets = []
         for one, location, base in zip(repos, _locations(plan, repo), plan.target.bases, strict=True):
             private = PrivateBranch.make(one, location, directory.run_id, plan.target.branch, _base(plan, one, base))
@@ -240,7 +240,12 @@ def _initialise(plan: Plan, directory: RunDirectory, private: PrivateBranch, sta
 def commit_template(private: PrivateBranch, plan: Plan, static: Mapping[str, Values]) -> tuple[icechunk.Session, str]:
     """Commit the template; return a clean session of it, which forks are made from, and its snapshot."""
     session = private.repo.writable_session(private.name)
-    write_template(session, plan.target.group, plan.template, static)
+    if not plan.region_count and plan.target.mode == "append":
+        return session, private.base  # nothing is new
+    if plan.target.mode == "append":
+        extend_template(session, plan.target.group, plan.template)
+    else:
+        write_template(session, plan.target.group, plan.template, static)
     snapshot = private.commit_template(session, "frazil: template")
     return private.repo.writable_session(private.name), snapshot
 
@@ -255,4 +260,5 @@ def _remove(private: PrivateBranch) -> None:
 def message_of(plan: Plan) -> str:
     """What a commit says where nobody chose a message."""
     count = len(plan.sources)
-    return f"frazil: {plan.target.mode} /{plan.target.group} from {count} file{'s' * (count > 1)}"
+    to = "append to" if plan.target.mode == "append" else plan.target.mode
+    return f"frazil: {to} /{plan.target.group} from {count} file{'s' * (count > 1)}"

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 import zarr.errors
 
-from frazil_functions.errors import ExistingGroupError, InvalidInputError, SourceError
+from frazil_functions.errors import ConflictError, ExistingGroupError, InvalidInputError, SourceError
 from frazil_functions.reading.encoding import STRING, Values, fill_of, native, stored_attributes
 from frazil_functions.reading.opening import open_raw, read_raw
 from frazil_functions.reading.scanning import Labels
@@ -42,6 +42,21 @@ def check_absent(repo: icechunk.Repository, snapshot: str, group: str) -> None:
     raise ExistingGroupError(
         f"the group '/{group}' exists in the repository already. Name another one (--group), or another repository."
     )
+
+
+def check_present(repo: icechunk.Repository, snapshot: str, group: str) -> None:
+    """Refuse a group that does not exist, where one is to be appended to.
+
+    Raises
+    ------
+    InvalidInputError
+        Saying what there is.
+    """
+    check_group(group)
+    node = _node(repo.readonly_session(snapshot_id=snapshot).store, group)
+    if not isinstance(node, zarr.Group) or not list(node.array_keys()):
+        what = "is an array" if isinstance(node, zarr.Array) else "holds no arrays" if node else "does not exist"
+        raise InvalidInputError(f"the group '/{group}' {what}, so there is nothing to append to; use --mode create")
 
 
 def _node(store: icechunk.IcechunkStore, path: str) -> zarr.Group | zarr.Array[Any] | None:
@@ -81,6 +96,31 @@ def write_template(
             created = _create(root, array)
             if array.name in eager and array.nbytes:
                 created[...] = eager[array.name]
+
+
+def extend_template(session: icechunk.Session, group: str, template: DatasetTemplate) -> None:
+    """Make the arrays of a group longer along the append dimension, and write the labels that are new.
+
+    Raises
+    ------
+    ConflictError
+        If the group is not what the plan was made against: somebody else has appended to it, or changed it.
+    """
+    arrays = open_targets(session, group, template.arrays, "r+")
+    for planned in template.arrays.values():
+        if template.append_dim not in planned.dims:
+            continue
+        array, axis = arrays[planned.name], planned.dims.index(template.append_dim)
+        before = (*planned.shape[:axis], template.offset, *planned.shape[axis + 1 :])
+        if (array.shape, array.chunks, array.shards) != (before, planned.chunks, planned.shards):
+            raise ConflictError(
+                f"{planned.name!r} has the shape {array.shape} in chunks of {array.chunks}, and the plan appends to "
+                f"{before} in chunks of {planned.chunks}: somebody else has changed it. Nothing was published; plan "
+                "again."
+            )
+        array.resize(planned.shape)
+        if planned.name in template.labels:
+            array[template.offset :] = template.labels[planned.name].values()
 
 
 def _create(root: zarr.Group, array: ArrayTemplate) -> zarr.Array[Any]:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import icechunk
+import numpy as np
 import zarr
 import zarr.errors
 
 from frazil_functions.errors import BackendError, SourceError
 from frazil_functions.grids import WriteGrid
-from frazil_functions.reading.encoding import STRING, Attributes, Values, json_attributes, plain_attributes
+from frazil_functions.reading.encoding import STRING, Attributes, Values, json_attributes, native, plain_attributes
 from frazil_functions.regions import Region
 
 
@@ -55,6 +56,22 @@ def target_of(array: zarr.Array[Any], region: Region) -> Target:
     grid = WriteGrid(region.array, dims, array.shape, array.shards or array.chunks)
     dtype = STRING if array.dtype.kind in "OTU" else array.dtype.str
     return Target(array, grid, dtype, plain_attributes(dtype, json_attributes(array.attrs.asdict())))
+
+
+async def kept(region: Region, values: Values, target: Target, append_dim: str | None, offset: int) -> Values:
+    """The values with those that the array holds already, where a region reaches back before the offset.
+
+    A write unit that was half full before an append is written again as a whole.
+    """
+    span = region.span(append_dim) if append_dim is not None and offset else None
+    if span is None or span[0] >= offset:
+        return values
+    axis = region.dims.index(append_dim or "")
+    old = tuple(slice(part.start, offset) if at == axis else part for at, part in enumerate(region.slices))
+    into = tuple(slice(0, offset - span[0]) if at == axis else slice(None) for at in range(len(region.dims)))
+    whole = values.copy()
+    whole[into] = native(np.asarray(await target.array.async_array.getitem(old)))
+    return whole
 
 
 def check_values(region: Region, values: Values, target: Target) -> None:

@@ -23,7 +23,7 @@ from frazil_functions.reading.sources import FileSources, Source
 from frazil_functions.regions import Region
 from frazil_functions.tasks import RegionReceipt, WriteTask, Written
 from frazil_functions.writing.parts import Part, Parts
-from frazil_functions.writing.targets import Target, check_values
+from frazil_functions.writing.targets import Target, check_values, kept
 
 _IN_FLIGHT: Final = 64
 """How many regions may be encoded at once, however small they are."""
@@ -179,8 +179,10 @@ class _Work:
 
     async def _read(self, region: Region, target: Target) -> Values:
         loop = asyncio.get_running_loop()
+        read, task = self._source.read, self._task
         with self._parts.clock.reading.one():
-            return await loop.run_in_executor(self._reader, self._source.read, region, target.dtype, target.attributes)
+            values = await loop.run_in_executor(self._reader, read, region, target.dtype, target.attributes)
+            return await kept(region, values, target, task.append_dim, task.offset)
 
     async def _write(self, number: int, region: Region, values: Values, nbytes: int) -> None:
         part = self._parts.begin()

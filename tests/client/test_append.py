@@ -1,0 +1,255 @@
+"""Appending: what is new goes behind what is there, whatever the chunks, and nothing else changes."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import icechunk
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import frazil
+
+from .hourly import read, series, state
+
+
+def written(folder: Path, *spans: tuple[int, int]) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for start, stop in spans:
+        path = folder / f"{start:04d}-{stop:04d}.nc"
+        series(start, stop).to_netcdf(path)
+        paths.append(str(path))
+    return paths
+
+
+@pytest.mark.parametrize("first", [4, 8, 10, 11])
+@pytest.mark.parametrize("chunks", [{"time": 4}, {"time": 100}, {"time": 1}])
+def test_an_append_reads_back_as_if_all_had_been_written_at_once(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor, first: int, chunks: dict[str, int]
+) -> None:
+    chunks = {"time": min(chunks["time"], first)}
+    frazil.convert(written(tmp_path / "in", (0, first)), target, chunks=chunks, executor=serial)
+    later = written(tmp_path / "in", (first, 20), (20, 24))
+    result = frazil.convert(later, target, mode="append", executor=serial, verify="full")
+    xr.testing.assert_identical(read(target), xr.decode_cf(series(0, 24)))
+    assert state(target) == (result.snapshot_id, ["main"])
+    repo = frazil.open_repository(target)
+    assert len(list(repo.ancestry(branch="main"))) == 3, "one commit more"
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_sequence_of_appends_equals_one_write(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("appends")
+    edges = [0, *sorted(data.draw(st.sets(st.integers(1, 23), min_size=1, max_size=4))), 24]
+    chunk = data.draw(st.integers(1, edges[1]))
+    shard = chunk * data.draw(st.integers(1, 3)) if data.draw(st.booleans()) else None
+    target = tmp_path / "a.icechunk"
+    with frazil.SerialExecutor() as executor:
+        for at, span in enumerate(pairwise(edges)):
+            files = written(tmp_path / "in", span)
+            if at:
+                frazil.convert(files, target, mode="append", executor=executor, workers=3)
+            else:
+                shards = {"time": shard} if shard else None
+                frazil.convert(files, target, chunks={"time": chunk}, shards=shards, executor=executor)
+    xr.testing.assert_identical(read(target), xr.decode_cf(series(0, 24)))
+
+
+def test_a_unit_that_was_half_full_belongs_to_one_region(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    frazil.convert(written(tmp_path / "in", (0, 10)), target, chunks={"time": 4}, executor=serial)
+    plan = frazil.plan(written(tmp_path / "in", (10, 24)), target, mode="append", executor=serial)
+    assert plan.template.offset == 10
+    spans = sorted(region.span("time") or (0, 0) for region in plan.regions)
+    assert (spans[0][0], spans[-1][1]) == (8, 24)
+    assert plan.nbytes == 16 * 4 * 5 * 4
+    assert frazil.Plan.from_json(plan.to_json()) == plan
+    assert "from time 10 on" in repr(plan)
+
+
+def test_what_is_not_along_the_append_dimension_stays_as_it_is(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    frazil.convert(written(tmp_path / "in", (0, 8)), target, chunks={"time": 4}, executor=serial)
+    repo = frazil.open_repository(target)
+    before = repo.lookup_branch("main")
+    frazil.convert(written(tmp_path / "in", (8, 12)), target, mode="append", executor=serial)
+    diff = repo.diff(from_snapshot_id=before, to_snapshot_id=repo.lookup_branch("main"))
+    assert set(diff.updated_chunks) == {"/tas", "/time"}
+    assert (diff.new_arrays, diff.new_groups, diff.deleted_arrays, diff.updated_groups) == (set(), set(), set(), set())
+    assert {tuple(index) for index in diff.updated_chunks["/tas"]} == {(2, 0, 0)}
+
+
+def test_what_is_there_already_is_skipped_if_that_is_wished(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    folder = tmp_path / "in"
+    frazil.convert(written(folder, (0, 10)), target, chunks={"time": 4}, executor=serial)
+    written(folder, (10, 20))
+    with pytest.raises(frazil.LabelError, match="are the same in"):
+        frazil.convert(f"{folder}/*.nc", target, mode="append", executor=serial)
+    frazil.convert(f"{folder}/*.nc", target, mode="append", on_overlap="skip", executor=serial)
+    before = state(target)
+    result = frazil.convert(f"{folder}/*.nc", target, mode="append", on_overlap="skip", executor=serial)
+    assert (result.regions, result.snapshot_id) == (0, before[0])
+    assert state(target) == before, "nothing is new, so nothing is committed"
+    written(folder, (20, 24))
+    frazil.convert(f"{folder}/*.nc", target, mode="append", on_overlap="skip", executor=serial)
+    xr.testing.assert_identical(read(target), xr.decode_cf(series(0, 24)))
+
+
+@pytest.mark.parametrize(
+    ("change", "spans", "words"),
+    [
+        ({}, (4, 12), "overlap"),
+        ({}, (12, 16), "leaves 1 gap"),
+        ({"on_overlap": "skip"}, (4, 12), "overlap"),
+        ({"chunks": {"time": 2}}, (8, 12), "keeps the chunks"),
+        ({"group": "other"}, (8, 12), "does not exist"),
+        ({"group": "tas"}, (8, 12), "is an array"),
+        ({"mode": "apend"}, (8, 12), "did you mean 'append'"),
+        ({"on_overlap": "skipp"}, (8, 12), "did you mean 'skip'"),
+    ],
+)
+def test_what_cannot_be_appended_is_refused_and_changes_nothing(
+    tmp_path: Path,
+    target: Path,
+    serial: frazil.SerialExecutor,
+    change: dict[str, object],
+    spans: tuple[int, int],
+    words: str,
+) -> None:
+    frazil.convert(written(tmp_path / "in", (0, 8)), target, chunks={"time": 4}, executor=serial)
+    before = state(target)
+    files = written(tmp_path / "in", spans)
+    with pytest.raises(frazil.InvalidInputError, match=words):
+        frazil.convert(files, target, **{"mode": "append", "executor": serial, **change})  # type: ignore[arg-type]
+    assert state(target) == before
+    assert len(frazil.runs(target)) == 1
+
+
+def test_files_in_front_of_what_is_there_are_refused(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    frazil.convert(written(tmp_path / "in", (8, 16)), target, chunks={"time": 4}, executor=serial)
+    with pytest.raises(frazil.LabelError, match="an append only adds behind it"):
+        frazil.convert(written(tmp_path / "in", (0, 8)), target, mode="append", executor=serial)
+
+
+def altered(path: Path, what: str) -> str:
+    dataset = series(8, 12)
+    match what:
+        case "lacks":
+            dataset = dataset.drop_vars("tas").assign(pr=dataset["tas"])
+        case "more":
+            dataset = dataset.assign(pr=dataset["tas"])
+        case "grid":
+            dataset = dataset.assign_coords(lat=dataset["lat"] + 1)
+        case "flipped":
+            dataset = dataset.isel(lat=slice(None, None, -1))
+        case "units":
+            dataset["tas"].attrs["units"] = "degC"
+        case "dtype":
+            dataset["tas"] = dataset["tas"].astype("f8")
+        case "packed":
+            dataset["tas"].attrs |= {"scale_factor": 0.5}
+    dataset.to_netcdf(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("what", ["lacks", "more", "grid", "flipped", "units", "dtype", "packed"])
+def test_files_that_do_not_go_with_what_is_there_are_refused(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor, what: str
+) -> None:
+    frazil.convert(written(tmp_path / "in", (0, 8)), target, chunks={"time": 4}, executor=serial)
+    before = state(target)
+    with pytest.raises(frazil.InvalidInputError):
+        frazil.convert(altered(tmp_path / "b.nc", what), target, mode="append", executor=serial)
+    assert state(target) == before
+
+
+def test_an_append_that_lost_its_place_says_plan_again(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    frazil.convert(written(tmp_path / "in", (0, 8)), target, chunks={"time": 4}, executor=serial)
+    files = written(tmp_path / "in", (8, 12))
+    plan = frazil.plan(files, target, mode="append", executor=serial)
+    first = frazil.run(plan, executor=serial)
+    with pytest.raises(frazil.ConflictError, match=r"both write.*'/tas'.*plan again"):
+        frazil.run(plan, executor=serial)
+    assert state(target) == (first.snapshot_id, ["main"])
+    xr.testing.assert_identical(read(target), xr.decode_cf(series(0, 12)))
+
+
+def test_an_append_and_a_commit_elsewhere_both_survive(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    frazil.convert(written(tmp_path / "in", (0, 10)), target, chunks={"time": 4}, group="g", executor=serial)
+    plan = frazil.plan(written(tmp_path / "in", (10, 24)), target, mode="append", group="g", executor=serial)
+
+    def meddle(progress: frazil.Progress) -> None:
+        if progress.stage == "verify" and "other" not in groups(target):
+            repo = frazil.open_repository(target)
+            session = repo.writable_session("main")
+            zarr.open_group(session.store, path="other", mode="a")
+            session.commit("somebody else")
+
+    frazil.run(plan, executor=serial, listener=meddle, verify="full")
+    assert "other" in groups(target)
+    xr.testing.assert_identical(read(target, group="g"), xr.decode_cf(series(0, 24)))
+
+
+def groups(target: Path) -> set[str]:
+    repo = icechunk.Repository.open(icechunk.local_filesystem_storage(str(target)))
+    return set(zarr.open_group(repo.readonly_session("main").store, mode="r").group_keys())
+
+
+def test_a_variable_that_somebody_added_meanwhile_is_a_conflict(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    frazil.convert(written(tmp_path / "in", (0, 8)), target, chunks={"time": 4}, executor=serial)
+    plan = frazil.plan(written(tmp_path / "in", (8, 12)), target, mode="append", executor=serial)
+    session = frazil.open_repository(target).writable_session("main")
+    root = zarr.open_group(session.store, mode="a")
+    root.create_array("pr", shape=(8, 4, 5), chunks=(8, 4, 5), dtype="f4", dimension_names=("time", "lat", "lon"))
+    session.commit("a new variable")
+    with pytest.raises(frazil.ConflictError, match="the new array '/pr'"):
+        frazil.run(plan, executor=serial)
+
+
+def test_values_of_a_half_full_unit_are_kept_to_the_bit(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    first, second = series(0, 3), series(3, 5)
+    first["tas"][1, 2, 3] = np.nan
+    paths = [tmp_path / "a.nc", tmp_path / "b.nc"]
+    for dataset, path in zip((first, second), paths, strict=True):
+        dataset.to_netcdf(path)
+    frazil.convert(paths[0], target, chunks={"time": 3}, executor=serial)
+    frazil.convert(paths[1], target, mode="append", executor=serial)
+    frazil.convert(written(tmp_path / "in", (5, 7)), target, mode="append", executor=serial)
+    expected = xr.concat([first, second, series(5, 7)], "time")
+    np.testing.assert_array_equal(read(target)["tas"], expected["tas"])
+
+
+def test_the_command_line_appends(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from frazil.cli import main  # noqa: PLC0415 - it sets signal handlers
+
+    frazil.convert(written(tmp_path / "in", (0, 8)), target, chunks={"time": 4}, executor=serial)
+    (path,) = written(tmp_path / "in", (8, 12))
+    options = ["--mode", "append", "--on-overlap", "skip", "--backend", "serial", "--json"]
+    assert main(["convert", path, str(target), *options]) == 0
+    assert json.loads(capsys.readouterr().out)["regions"] == 1
+    assert main(["convert", path, str(target), *options]) == 0
+    assert json.loads(capsys.readouterr().out)["regions"] == 0
