@@ -33,7 +33,8 @@ variables = ["tas", "pr"]
 engine = "h5netcdf"
 gaps = "fill"
 accept = ["units", "drift"]
-mode = "create"
+mode = "append"
+on_overlap = "skip"
 message = "A year"
 verify = "full"
 workers = 8
@@ -77,19 +78,19 @@ def test_every_key_is_read(write: Write) -> None:
     assert job.sources == ("s3://raw/a.nc", "s3://raw/b.nc")
     assert job.replicas == ("https://mirror.example/raw",)
     assert (job.chunks, job.shards) == ({"time": 24, "lat": 180}, {"time": 48})
-    assert (job.variables, job.accept, job.mode) == (("tas", "pr"), ("units", "drift"), "create")
+    assert (job.variables, job.accept, job.mode) == (("tas", "pr"), ("units", "drift"), "append")
     assert job.retry == Retry(attempts=5, backoff=2.0, start_deadline=60.0, call_timeout=600.5)
     assert (job.worker.assignment, job.worker.start_deadline, job.worker.finish_deadline) == ("spread", 100.0, 200.0)
     least = load(write(LEAST))
     same = [field.name for field in fields(JobFile) if getattr(job, field.name) == getattr(least, field.name)]
-    assert same == ["repository", "mode"]
+    assert same == ["repository"]
 
 
 def test_what_a_job_file_leaves_out_is_what_python_and_the_command_line_leave_out(write: Write) -> None:
     job = load(write(LEAST))
     asked = {name: one.default for name, one in inspect.signature(frazil.convert).parameters.items()}
     shared = asked.keys() & {field.name for field in fields(JobFile)} - {"sources", "retry"}
-    assert len(shared) == 13
+    assert len(shared) == 15
     assert {name: getattr(job, name) for name in shared} == {name: asked[name] for name in shared}
     typed = options.Job().as_keywords()
     assert {name: getattr(job, name) for name in typed} == typed
@@ -143,7 +144,7 @@ WRONG = {
     "gaps = 1": ("gaps is 1", "one of error, fill, keep"),
     "accept = ['units', 'drit']": ("accept[1] cannot be 'drit'", "'drift'"),
     "verify = 'ful'": ("verify cannot be 'ful'", "'full'"),
-    "mode = 'append'": ("mode cannot be 'append'", "there is 'create' alone"),
+    "mode = 'apend'": ("mode cannot be 'apend'", "'append'"),
     "[worker]\nassignment = 'spred'": ("worker.assignment cannot be 'spred'", "'spread'"),
     # a placeholder that cannot be filled
     "sources = ['a', '{date:%Y}']": ("sources[1]", "{date}", "{job_start:%Y-%m-%d}", "double braces"),
