@@ -191,9 +191,13 @@ class _Execution:
             self.failed(number, refused[-1] if refused else lost, again=True)
 
     def failed(self, number: int, error: Exception, *, again: bool = False) -> None:
-        """Plan another attempt, unless none can help or there were enough."""
+        """Plan another attempt, unless none can help or there were enough; or nothing is left to do."""
         self.failures[number] = self.failures.get(number, 0) + 1
         transient = again or not isinstance(error, FrazilError) or error.transient
+        if not transient or self.failures[number] >= self.retry.attempts:
+            self.following.look()  # a call may have died after its last receipt, or of what another one has done
+            if not _tasks(self.run, self.following.gathering, [number]):
+                return
         if not transient:
             raise self.error(f"a function failed: {error}", error) from error
         if self.failures[number] >= self.retry.attempts:
