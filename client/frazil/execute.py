@@ -122,7 +122,7 @@ class _Call:
 
     task: int
     submitted: float
-    seen: float = 0.0
+    begun: float | None = None
 
 
 @dataclass(slots=True)
@@ -147,28 +147,41 @@ class _Execution:
         while self.following.gathering.missing_count:
             if not self.calls.outstanding and not self.due:
                 raise self.error("regions are missing, and no call writes them")
-            outcome = self.calls.next(timeout=self.patience())
+            wait, peeked = self.patience(), self.peek()
+            outcome = self.calls.next(timeout=wait)
             if outcome is not None:
                 call = self.made.pop(outcome.index)
                 if outcome.error is not None:
                     self.failed(call.task, outcome.error)
                 else:
-                    self.durations.append(call.seen or time.monotonic() - call.submitted)
+                    # One that was not seen running before began since then.
+                    began = max(call.submitted, peeked) if call.begun is None else call.begun
+                    self.durations.append(time.monotonic() - began)
                     assert outcome.value is not None
                     self.returned(call.task, outcome.value)
-            if not self.following.wait and self.calls.outstanding:
+            if not self.following.wait:
                 self.following.look()
                 self.back_up()
-            self.submit_due()
+                self.submit_due()
 
     def patience(self) -> float:
         """Seconds until there is something to do beside waiting for a call."""
-        waits = [max(0.0, at - time.monotonic()) for at, _ in self.due]
-        wait = min(waits + ([self.following.wait] if self.calls.outstanding else []), default=0.0)
+        now, look = time.monotonic(), self.following.wait
+        # What is due waits for the next look, which says what is left of it; so failures add no looks.
+        waits = [max(at - now, look) for at, _ in self.due]
+        wait = min(waits + ([look] if self.calls.outstanding else []), default=0.0)
         if not self.calls.outstanding:
             time.sleep(wait)
             return 0.0
         return wait
+
+    def peek(self) -> float:
+        """Note when the calls that run began; returns the time."""
+        now = time.monotonic()
+        for index, seconds in self.calls.running().items():
+            if index in self.made:
+                self.made[index].begun = now - seconds
+        return now
 
     def submit(self, tasks: list[WriteTask]) -> None:
         """Make calls, now."""
@@ -191,9 +204,13 @@ class _Execution:
             self.failed(number, refused[-1] if refused else lost, again=True)
 
     def failed(self, number: int, error: Exception, *, again: bool = False) -> None:
-        """Plan another attempt, unless none can help or there were enough."""
+        """Plan another attempt, unless none can help or there were enough; or nothing is left to do."""
         self.failures[number] = self.failures.get(number, 0) + 1
         transient = again or not isinstance(error, FrazilError) or error.transient
+        if not transient or self.failures[number] >= self.retry.attempts:
+            self.following.look()  # a call may have died after its last receipt, or of what another one has done
+            if not _tasks(self.run, self.following.gathering, [number]):
+                return
         if not transient:
             raise self.error(f"a function failed: {error}", error) from error
         if self.failures[number] >= self.retry.attempts:
@@ -218,20 +235,15 @@ class _Execution:
         ready = {number for at, number in self.due if at <= now}
         if ready:
             self.due = [(at, number) for at, number in self.due if number not in ready]
-            self.following.look()  # a call that failed may have left receipts
             self.submit(_tasks(self.run, self.following.gathering, sorted(ready)))
 
     def back_up(self) -> None:
         """Double calls that take much longer than others, where there is room."""
-        running = self.calls.running()
-        for index, seconds in running.items():
-            if index in self.made:
-                self.made[index].seen = seconds
         room = self.workers - self.calls.outstanding
         if not self.retry.backups or room <= 0:
             return
         known = {index for index, call in self.made.items() if call.task in self.doubled}
-        for index in late(running, self.durations, known)[:room]:
+        for index in late(self.calls.running(), self.durations, known)[:room]:
             number = self.made[index].task
             logger.info("task %d takes long, and gets a second call", number)
             self.doubled.add(number)
