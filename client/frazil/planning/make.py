@@ -15,6 +15,7 @@ from frazil.planning.labels import Axis, FileLabels, Gaps, check_labels, join
 from frazil.planning.scan import Sources
 from frazil.template.build import Recoding, build
 from frazil.template.chunking import ChunkChoice
+from frazil_functions import __version__
 from frazil_functions.errors import InvalidInputError, LabelError, nearest
 from frazil_functions.plan import Plan, PlanTarget
 from frazil_functions.reading.encoding import PACKING, Attributes, bounded_attributes, has_fill, is_time_unit, recode
@@ -110,7 +111,7 @@ def make_plan(sources: Sources, target: PlanTarget, options: Options) -> Plan:
         sources=ordered,
         tasks=group(template, regions, axis.spans, options.workers, options.task_bytes),
         filled=axis.filled,
-        versions={"frazil": version("frazil"), "icechunk": version("icechunk")},
+        versions={"frazil": __version__, "icechunk": version("icechunk")},
     )
     plan.prove()
     return plan
