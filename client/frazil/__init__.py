@@ -1,13 +1,12 @@
 """Parallel, atomic writes into Icechunk from serverless functions."""
 
-from importlib.metadata import version
-
 from frazil.execute import Retry
 from frazil.execution.executor import Calls, Executor, Outcome
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.serial import SerialExecutor
 from frazil.job import convert, plan, resume, run, runs
 from frazil.report import Progress, Result
+from frazil_functions import __version__ as __version__
 from frazil_functions.errors import (
     BackendError,
     ConflictError,
@@ -27,8 +26,6 @@ from frazil_functions.errors import (
 from frazil_functions.plan import Plan
 from frazil_functions.repositories import open_repository
 from frazil_functions.runs.status import RunStatus
-
-__version__ = version("frazil")
 
 __all__ = [
     "BackendError",

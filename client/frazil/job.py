@@ -381,7 +381,7 @@ def place_of(
             "the repository's storage has no name, so there is no place beside it for the run; name one that functions "
             "reach, too (run_directory)"
         )
-    return directory_of(location, run_id or new_run_id())
+    return directory_of(location, new_run_id() if run_id is None else run_id)
 
 
 def _reopen(directory: RunDirectory, repo: icechunk.Repository | None) -> Run:

@@ -1,1 +1,4 @@
 """What runs in the cloud: everything that a function needs, and nothing of the client."""
+
+__version__ = "0.1.0"
+"""Of the distribution, which is built from this; a function that was installed without one knows it, too."""

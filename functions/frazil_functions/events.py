@@ -18,14 +18,14 @@ from frazil_functions.plan import Plan
 from frazil_functions.records import Verify
 from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory
-from frazil_functions.runs.finish import finish
+from frazil_functions.runs.finish import check_published, finish
 from frazil_functions.runs.gather import Gathering
-from frazil_functions.runs.run import open_run
+from frazil_functions.runs.run import Run, open_run
 from frazil_functions.runs.start import Wishes, directory_of, new_run_id, start
 from frazil_functions.runs.status import status
 from frazil_functions.runs.verify import Reading
+from frazil_functions.runs.worker import write_missing
 from frazil_functions.storage import read_object
-from frazil_functions.writing.task import write_task
 
 
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="action", tag="start"):
@@ -111,37 +111,47 @@ def _start(asked: Start) -> Answer:
     plan = Plan.from_json(data)
     if asked.run is not None:
         directory = _directory(asked.run)
+        if asked.run_id not in {None, directory.run_id}:
+            raise InvalidInputError(
+                f"the run is to be named {asked.run_id!r} (run_id), and its directory {directory.run_id!r} (run); they "
+                "are one name: leave out one of the two"
+            )
     elif plan.target.location is not None:
-        directory = directory_of(plan.target.location, asked.run_id or new_run_id())
+        directory = directory_of(plan.target.location, new_run_id() if asked.run_id is None else asked.run_id)
     else:
         raise InvalidInputError("the plan does not name its repository; say where the run is to live (run)")
     run = start(plan, directory, wishes=Wishes(asked.message, asked.verify))
-    gathering = Gathering(run.expected, {})
-    gathering.read(directory, directory.list_receipts())
-    numbers = range(len(run.plan.tasks))
     return {
         "run": str(directory.location),
         "run_id": run.run_id,
-        "tasks": len(numbers),
-        "missing": [number for number in numbers if run.task(number, gathering.written.keys()) is not None],
+        "tasks": len(run.plan.tasks),
+        "missing": _missing(run),
         "regions": run.record.regions,
         "bytes": run.record.nbytes,
     }
 
 
+def _missing(run: Run) -> list[int]:
+    """The numbers of the tasks that are to be written."""
+    ended = run.directory.outcome()
+    if ended is not None:
+        check_published(run.directory, ended)
+        return []
+    gathering = Gathering(run.expected, {})
+    gathering.read(run.directory, run.directory.list_receipts())
+    written = gathering.written.keys()
+    return [number for number, task in enumerate(run.plan.tasks) if not written >= {*task.regions}]
+
+
 def _write(asked: Write) -> Answer:
     directory = _directory(asked.run)
-    said: Answer = {"run": str(directory.location), "task": asked.task}
-    if directory.outcome() is not None:
-        return said | {"regions": 0, "bytes": 0}
-    run = open_run(directory)
-    gathering = Gathering(run.expected, {})
-    gathering.read(directory, directory.list_receipts(asked.task))
-    task = run.task(asked.task, gathering.written.keys())
-    if task is None:
-        return said | {"regions": 0, "bytes": 0}
-    written = write_task(task)
-    return said | {"regions": written.regions, "bytes": written.nbytes}
+    written = write_missing(open_run(directory), asked.task)
+    return {
+        "run": str(directory.location),
+        "task": asked.task,
+        "regions": written.regions,
+        "bytes": written.nbytes,
+    }
 
 
 def _finish(asked: Finish) -> Answer:
@@ -161,5 +171,8 @@ def _finish(asked: Finish) -> Answer:
 
 
 def _status(asked: Status) -> Answer:
-    found = asdict(status(_directory(asked.run)))
+    directory = _directory(asked.run)
+    found = asdict(status(directory))
+    if found["state"] == "starting" and directory.plan() is None:
+        raise InvalidInputError(f"there is no run at {directory.location}")
     return {"run": found.pop("location")} | found

@@ -7,6 +7,8 @@ import json
 import logging
 from typing import Any
 
+import icechunk
+
 from frazil_functions.errors import FrazilError, InvalidInputError
 from frazil_functions.events import Answer, answer
 from frazil_functions.reading.scanning import ScanTask, dump_scan, scan_task
@@ -37,6 +39,7 @@ def handle(event: object, context: object = None) -> Answer:  # noqa: ARG001 - L
 
     An event of EventBridge is answered by what its `detail` says, and one of SQS by what each message says: messages
     that failed are named in the answer, so that the queue gives these alone out again (ReportBatchItemFailures).
+    A message may hold an event of EventBridge.
 
     Raises
     ------
@@ -46,10 +49,17 @@ def handle(event: object, context: object = None) -> Answer:  # noqa: ARG001 - L
     match event:
         case {"Records": [*records]}:
             return _answer_records(records)
-        case {"detail": dict(detail), "detail-type": _}:
-            return answer(detail)
         case _:
-            return answer(event)
+            return answer(_meant(event))
+
+
+def _meant(event: object) -> object:
+    """The event, out of EventBridge's envelope if it is in one."""
+    match event:
+        case {"detail": dict(detail), "detail-type": _}:
+            return detail
+        case _:
+            return event
 
 
 def _answer_records(records: list[Any]) -> Answer:
@@ -61,8 +71,8 @@ def _answer_records(records: list[Any]) -> Answer:
             case _:
                 raise InvalidInputError("these records are not those of SQS, which have a messageId and a body each")
         try:
-            answer(_parsed(body))
-        except FrazilError:
+            answer(_meant(_parsed(body)))
+        except (FrazilError, icechunk.IcechunkError, OSError):  # the other messages know nothing of it
             logger.exception("the message %s failed", name)
             failed.append({"itemIdentifier": name})
     return {"batchItemFailures": failed}

@@ -6,11 +6,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.metadata import version
 from typing import Final, Literal
 
 import msgspec
 
+from frazil_functions import __version__
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.grids import WriteGrid, prove
 from frazil_functions.regions import Region
@@ -213,7 +213,7 @@ class Plan:
         if plan.format != FORMAT:
             raise InvalidInputError(
                 f"the plan has format {plan.format} (frazil {plan.versions.get('frazil')}), and this is frazil "
-                f"{version('frazil')} with format {FORMAT}; plan again"
+                f"{__version__} with format {FORMAT}; plan again"
             )
         try:
             plan.prove()

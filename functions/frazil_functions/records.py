@@ -1,11 +1,11 @@
 """What a run says of itself in its directory: what it is, and how it ended. JSON, read as data."""
 
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Final, Literal
 
 import msgspec
 
+from frazil_functions import __version__
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.repositories import Location
 
@@ -141,10 +141,9 @@ def load_record[T: (RunRecord, RunOutcome)](data: bytes, kind: type[T], where: s
             return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is no UTF-8
         raise InvalidInputError(
-            f"{where} is not what frazil {version('frazil')} writes there (format {FORMAT}): {error}; "
-            "use another run id"
+            f"{where} is not what frazil {__version__} writes there (format {FORMAT}): {error}; use another run id"
         ) from error
     raise InvalidInputError(
         f"{where} has format {head.format} (frazil {head.versions.get('frazil', 'of another version')}), and this is "
-        f"frazil {version('frazil')} with format {FORMAT}; finish the run with the version that started it"
+        f"frazil {__version__} with format {FORMAT}; finish the run with the version that started it"
     )

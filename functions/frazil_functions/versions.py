@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final
 
-_SAID: Final = ("frazil", "icechunk", "zarr", "xarray")
+from frazil_functions import __version__
+
+_SAID: Final = ("icechunk", "zarr", "xarray")
 _SAME: Final = ("frazil", "icechunk")
 """These two decide what plans, receipts and forks look like."""
 
 
 def versions() -> dict[str, str]:
     """What is installed here."""
-    return {"python": platform.python_version()} | {name: version(name) for name in _SAID}
+    return {"python": platform.python_version(), "frazil": __version__} | {name: version(name) for name in _SAID}
 
 
 def difference(theirs: Mapping[str, str]) -> str:

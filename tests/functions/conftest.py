@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,24 @@ import boto3
 import icechunk
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 from moto.server import ThreadedMotoServer
 
+import frazil
+from frazil.planning.make import Options, make_plan
+from frazil.planning.scan import Wanted, scan_sources
+from frazil.report import silent
 from frazil_functions.forks import dump_fork
+from frazil_functions.plan import PlanTarget
 from frazil_functions.reading.remote import store_of
 from frazil_functions.reading.sources import Source
-from frazil_functions.repositories import Location, location_of
+from frazil_functions.repositories import Location, locate, location_of, storage_of
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.tasks import FileSource, Receipt, WriteTask
 from frazil_functions.writing.task import write_task
+
+from ..client.hourly import series  # noqa: TID252 - tests are no package that has a name
 
 type Arrays = dict[str, dict[str, Any]]
 
@@ -195,3 +204,60 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 @pytest.fixture
 def values() -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.random.default_rng(7).normal(size=(12, 6, 8)).astype("f4")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a reader of a repository sees.
+
+    Attributes
+    ----------
+    snapshot, commits, branches
+        The tip of main, how many commits lie behind it, and the branches.
+    values
+        The group that was written; None if there is nothing.
+    """
+
+    snapshot: str
+    commits: int
+    branches: list[str]
+    values: xr.Dataset | None
+
+
+def published_in(where: Path | str | Location, group: str = "") -> Published:
+    """What a reader with icechunk and Xarray alone sees."""
+    repo = icechunk.Repository.open(storage_of(locate(where)))
+    session = repo.readonly_session("main")
+    commits, values = len(list(repo.ancestry(branch="main"))), None
+    if commits > 1:
+        with xr.open_zarr(session.store, consolidated=False, chunks=None, group=group or None) as found:
+            values = found.load()
+    return Published(session.snapshot_id, commits, sorted(repo.list_branches()), values)
+
+
+@pytest.fixture
+def hours(tmp_path: Path) -> list[str]:
+    """Three files of 10, 10 and 4 hours."""
+    (tmp_path / "sources").mkdir()
+    paths = [str(tmp_path / "sources" / f"part{number}.nc") for number in range(3)]
+    for path, (start, stop) in zip(paths, [(0, 10), (10, 20), (20, 24)], strict=True):
+        series(start, stop).to_netcdf(path, engine="netcdf4")
+    return paths
+
+
+def plan_small(sources: list[str], where: Path | str, *replicas: Any, workers: int = 3) -> frazil.Plan:
+    """A plan of six regions of one write unit each, in three tasks."""
+    with frazil.SerialExecutor() as serial:
+        found = scan_sources(sources, Wanted(), serial, silent)
+    goal = PlanTarget(locate(where), "", "main", None, "create", replicas)
+    return make_plan(found, goal, Options(chunks={"time": 4}, workers=workers, region_bytes=1, task_bytes=1))
+
+
+@pytest.fixture
+def small_plan(hours: list[str], tmp_path: Path) -> frazil.Plan:
+    return plan_small(hours, tmp_path / "archive.icechunk")
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Callable[[], Published]:
+    return lambda: published_in(tmp_path / "archive.icechunk")

@@ -14,9 +14,9 @@ from frazil.jobfile import JobFile, job_start_of, load
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.plan import Plan
 from frazil_functions.repositories import locate
-from frazil_functions.rundir import RunDirectory
+from frazil_functions.rundir import RunDirectory, check_outside
 from frazil_functions.runs.run import Run
-from frazil_functions.runs.start import Wishes, start
+from frazil_functions.runs.start import Wishes, check_run_id, start
 from frazil_functions.runs.worker import Place, work
 from frazil_functions.settings import environment
 
@@ -55,6 +55,9 @@ def worker(
     place = locate(run_dir)
     directory = RunDirectory(place)
     job = load(config, _start_time(job_start, directory.run_id))
+    check_run_id(directory.run_id)
+    for repository in (*job.replicas, job.repository):
+        check_outside(place, locate(repository))
     settings = job.worker
     mine = Place(_index(index), total, settings.assignment, settings.start_deadline, settings.finish_deadline)
     with listening(shown):
@@ -88,10 +91,9 @@ def _start_time(given: str | None, run_id: str) -> datetime | None:
 
 
 def _start(job: JobFile, directory: RunDirectory, place: Place) -> Run:
-    """Plan and start the run; go on from the plan of an earlier start, if there is one."""
-    left = directory.plan()
-    plan = Plan.from_json(left) if left is not None else _plan(job, place)
-    return start(plan, directory, wishes=Wishes(job.message, job.verify, job.digest))
+    """Plan and start the run."""
+    # A plan that an earlier start left is of this very job only if this job gives the same again.
+    return start(_plan(job, place), directory, wishes=Wishes(job.message, job.verify, job.digest))
 
 
 def _plan(job: JobFile, place: Place) -> Plan:

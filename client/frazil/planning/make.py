@@ -16,6 +16,7 @@ from frazil.planning.labels import Axis, FileLabels, Gaps, check_labels, join
 from frazil.planning.scan import Existing, Sources
 from frazil.template.build import Recoding, build
 from frazil.template.chunking import ChunkChoice
+from frazil_functions import __version__
 from frazil_functions.errors import InvalidInputError, LabelError, nearest
 from frazil_functions.plan import Plan, PlanTarget
 from frazil_functions.reading.encoding import PACKING, Attributes, bounded_attributes, has_fill, is_time_unit, recode
@@ -117,7 +118,7 @@ def make_plan(sources: Sources, target: PlanTarget, options: Options, existing: 
         sources=ordered,
         tasks=group(template, regions, spans, options.workers, options.task_bytes) if regions else (),
         filled=axis.filled,
-        versions={"frazil": version("frazil"), "icechunk": version("icechunk")},
+        versions={"frazil": __version__, "icechunk": version("icechunk")},
     )
     plan.prove()
     return plan

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from frazil_functions.errors import IncompleteRunError, InvalidInputError
+from frazil_functions.errors import BackendError, IncompleteRunError, InvalidInputError
 from frazil_functions.rundir import RunDirectory, RunOutcome, RunRecord
 from frazil_functions.runs.finish import check_published, finish
 from frazil_functions.runs.following import Following
 from frazil_functions.runs.gather import Gathering
 from frazil_functions.runs.run import Run, open_run
+from frazil_functions.tasks import Written
 from frazil_functions.writing.task import write_task
 
 logger = logging.getLogger(__name__)
@@ -115,8 +116,17 @@ def work(place: Place, directory: RunDirectory, start: Callable[[], Run], job: s
     else:
         run = start() if place.first else wait_for_start(directory, place)
         check_job(run.record, job)
-    write(run, place.share(len(run.plan.tasks)))
-    return finish(run, wait_for_regions(run, place)) if place.last else None
+    for number in place.share(len(run.plan.tasks)):
+        write_missing(run, number)
+    if not place.last:
+        return None
+    try:
+        return finish(run, wait_for_regions(run, place))
+    except BackendError:
+        ended = directory.outcome()
+        if ended is None:
+            raise
+        return check_published(directory, ended)  # somebody else has finished it meanwhile, and cleared it
 
 
 def check_job(record: RunRecord, job: str) -> None:
@@ -155,16 +165,37 @@ def wait_for_start(directory: RunDirectory, place: Place) -> Run:
     return open_run(directory)
 
 
-def write(run: Run, numbers: Sequence[int]) -> int:
-    """Write what is missing of some tasks, one after the other, in this process; how many regions that were."""
-    written = 0
-    for number in numbers:
+def write_missing(run: Run, number: int) -> Written:
+    """Write what is missing of a task, in this process; nothing is missing of a run that has been published.
+
+    Raises
+    ------
+    InvalidInputError
+        If the plan has no such task, a source is not what it was, or the run was abandoned.
+    UnreachableSourceError
+        If a source cannot be read just now.
+    BackendError
+        If the run directory or a repository cannot be reached.
+    """
+    nothing = Written(number, (), 0, 0)
+    directory = run.directory
+    try:
         gathering = Gathering(run.expected, {})
-        gathering.read(run.directory, run.directory.list_receipts(number))
+        gathering.read(directory, directory.list_receipts(number))
+    except BackendError:
+        ended = directory.outcome()
+        if ended is None:
+            raise
+    else:
         task = run.task(number, gathering.written.keys())
-        if task is not None:
-            written += write_task(task).regions
-    return written
+        if task is None:
+            return nothing
+        # Publishing removes forks and receipts, and what has no receipt any more looks as if it were missing.
+        ended = directory.outcome()
+        if ended is None:
+            return write_task(task)
+    check_published(directory, ended)
+    return nothing
 
 
 def wait_for_regions(run: Run, place: Place) -> Gathering:
