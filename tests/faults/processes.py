@@ -265,11 +265,11 @@ def marked(mark: str) -> list[Process]:
     wanted = f"{MARK}={mark}".encode()
     found = []
     for pid in _pids():
-        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's; a zombie has no environment
             if wanted in (_PROC / str(pid) / "environ").read_bytes().split(b"\0"):
                 command = (_PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 found.append(Process(pid, command.strip()))
-    return [process for process in found if process.alive]
+    return found
 
 
 def children_of(mark: str, *, command: str = "", opened: str = "") -> list[Process]:

@@ -352,9 +352,6 @@ class _Head:
         found = re.search(rb"\r\n" + name.encode() + rb"[ \t]*:[ \t]*([^\r]*)\r\n", self.raw, re.IGNORECASE)
         return found[1].decode("latin-1").strip() if found else ""
 
-    def without(self, name: str) -> bytes:
-        return re.sub(rb"\r\n" + name.encode() + rb"[ \t]*:[^\r]*(?=\r\n)", b"", self.raw, flags=re.IGNORECASE)
-
     @property
     def closes(self) -> bool:
         kept = self.header("Connection").lower()
@@ -367,9 +364,6 @@ class _Side:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-
-    def __post_init__(self) -> None:
-        self.writer.transport.set_write_buffer_limits(0)  # what has been sent is in the hands of the system
 
     @property
     def port(self) -> int:
@@ -465,7 +459,7 @@ class _Passage:
             await self.near.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await self.near.body(self.head, bandwidth, half=half, endless=False)
         far = self.far = self.far or _Side(*await asyncio.open_connection(*self.upstream, limit=_LONGEST_HEAD))
-        await far.send(self.head.without("Expect") + body)
+        await far.send(self.head.raw + body)
         if half:
             raise _SeveredError
         answer = await far.head()
