@@ -34,8 +34,12 @@ _PASSING: Final = frozenset(
 _PASSING_STATUS: Final = (408, 429)  # beside 5xx; object_store retries the same
 _SERVER_ERROR: Final = 500
 _STATUS: Final = re.compile(r"non-2xx status code: (\d{3})")
-_TRANSPORT: Final = re.compile(r"\bHTTP error: (?!builder error)")
+_TRANSPORT: Final = re.compile(r"\bHTTP error: ")
 """What object_store puts before an error of connecting, sending or receiving; a name that is not known is one."""
+
+
+_HDF5_ERRNO: Final = re.compile(r"\(file read failed: .*\berrno = (\d+), error message = ", re.DOTALL)
+"""How HDF5 says it in an error that h5py makes a KeyError; of an OSError it sets the number."""
 
 
 def words(error: BaseException) -> str:
@@ -57,8 +61,11 @@ def source_error(message: str, error: BaseException) -> SourceError:
 
 def _is_passing(error: BaseException) -> bool:
     if isinstance(error, OSError):
-        return error.errno in _PASSING
-    if not isinstance(error, GenericError):  # any other says what is wrong: not allowed, not supported, ...
+        return error.errno in _PASSING or isinstance(error, TimeoutError | ConnectionError)
+    if isinstance(error, KeyError):
+        told = _HDF5_ERRNO.search(str(error))
+        return told is not None and int(told[1]) in _PASSING
+    if not isinstance(error, GenericError):  # obstore's others say what is wrong: not allowed, not supported, ...
         return False
     said = words(error)
     status = _STATUS.search(said)
