@@ -99,6 +99,7 @@ class Site:
         self.requests: list[str] = []
         self.before: Callable[[str], None] = lambda _: None
         self.send: Callable[[BaseHTTPRequestHandler, bytes], object] = lambda asked, data: asked.wfile.write(data)
+        self.ranges = True
         self.cut = 0
         self.status: dict[str, int] = {}
         self.url = ""
@@ -127,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         low, high = 0, len(data)
-        asked = self.headers.get("Range", "")
+        asked = self.headers.get("Range", "") if site.ranges else ""
         if asked.startswith("bytes="):
             first, last = asked.removeprefix("bytes=").split("-")
             low, high = int(first), min(len(data), int(last) + 1)

@@ -35,10 +35,22 @@ _PASSING: Final = frozenset(
 _PASSING_STATUS: Final = (408, 429)  # beside 5xx; object_store retries the same
 _SERVER_ERROR: Final = 500
 _STATUS: Final = re.compile(r"non-2xx status code: (\d{3})")
-_TRANSPORT: Final = re.compile(r"\bHTTP error: (?!builder error)")
+_TRANSPORT: Final = re.compile(r"\bHTTP error: ")
 """What object_store puts before an error of connecting, sending or receiving; a name that is not known is one."""
 
 
+<<<<<<< HEAD
+=======
+_HDF5_ERRNO: Final = re.compile(r"\(file read failed: .*\berrno = (\d+), error message = ", re.DOTALL)
+"""How HDF5 says it in an error that h5py makes a KeyError; of an OSError it sets the number."""
+
+
+def words(error: BaseException) -> str:
+    """The error without the dump of the request that obstore puts below it."""
+    return " ".join(str(error).partition("\n\nDebug source")[0].split())
+
+
+>>>>>>> read
 def is_transient(error: BaseException) -> bool:
     """Whether an error came from a network, a server or a file system that may be fine again in a moment."""
     return any(_is_passing(one) for one in _chain(error))
@@ -53,8 +65,11 @@ def source_error(message: str, error: BaseException) -> SourceError:
 
 def _is_passing(error: BaseException) -> bool:
     if isinstance(error, OSError):
-        return error.errno in _PASSING
-    if not isinstance(error, GenericError):  # any other says what is wrong: not allowed, not supported, ...
+        return error.errno in _PASSING or isinstance(error, TimeoutError | ConnectionError)
+    if isinstance(error, KeyError):
+        told = _HDF5_ERRNO.search(str(error))
+        return told is not None and int(told[1]) in _PASSING
+    if not isinstance(error, GenericError):  # obstore's others say what is wrong: not allowed, not supported, ...
         return False
     said = words(error)
     status = _STATUS.search(said)

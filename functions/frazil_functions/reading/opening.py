@@ -1,5 +1,6 @@
 """Opening: one file of any kind that Xarray opens, as it stores its values; nothing is decoded here."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -44,6 +45,8 @@ _MAGIC: Final = {
 }
 _TAKE_FILES: Final = ("h5netcdf", "scipy")
 _TAKE_CLASSIC: Final = ("netcdf4", "scipy")
+_PIECE: Final = 1 << 20
+_HDF_ERROR: Final = -101  # NC_EHDFERR in netcdf.h
 TIED: Final = ("netcdf4", *_TAKE_FILES)
 """Engines whose every read behind a URL is of the object that was opened."""
 
@@ -207,6 +210,7 @@ def open_raw(
         except FrazilError:
             raise
         except Exception as error:  # engines raise whatever they like, and each means: not readable
+            _check_answers(url, error)
             message = f"{url} cannot be opened with the engine {engine!r}: {_words(error)}"
             raise source_error(message, error) from error
         _close_after(dataset, held.pop_all())
@@ -320,6 +324,7 @@ def read_raw(dataset: xr.Dataset, url: str, name: str, slices: tuple[slice, ...]
     except FrazilError:
         raise
     except Exception as error:  # as above
+        _check_answers(url, error)
         part = ", ".join(f"{part.start}:{part.stop}" for part in slices)
         raise source_error(f"{url}: {name!r}[{part}] cannot be read: {_words(error)}", error) from error
     if values.dtype.kind == "O" and variable.dtype.kind in "biufc":
@@ -328,6 +333,26 @@ def read_raw(dataset: xr.Dataset, url: str, name: str, slices: tuple[slice, ...]
             "(--variables) and leave it out"
         )
     return values
+
+
+def _check_answers(url: str, error: Exception) -> None:
+    """Read a local file to its end if the netCDF library failed at it, which does not say why.
+
+    Raises
+    ------
+    UnreachableSourceError
+        If it is the file system that fails.
+    """
+    silent = isinstance(error, RuntimeError) or (isinstance(error, OSError) and error.errno == _HDF_ERROR)
+    if not silent or is_remote(url) or not Path(url).is_file():
+        return
+    try:
+        with Path(url).open("rb", buffering=0) as file:
+            at = 0
+            while part := os.pread(file.fileno(), _PIECE, at):
+                at += len(part)
+    except OSError as failure:
+        raise source_error(f"{url} cannot be read: {failure.strerror or failure}", failure) from failure
 
 
 def _words(error: Exception) -> str:

@@ -3,13 +3,16 @@
 import contextlib
 import errno
 import os
+import shutil
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +26,7 @@ from tests.functions.conftest import Site
 from frazil_functions.errors import SourceError, UnreachableSourceError
 from frazil_functions.reading.failures import is_transient
 from frazil_functions.reading.opening import fingerprint, guess_engine, open_raw, read_raw
-from frazil_functions.reading.remote import Pages, Patience, remote_fingerprint, remote_has, store_of
+from frazil_functions.reading.remote import Pages, Patience, RemoteFile, remote_fingerprint, remote_has, store_of
 from frazil_functions.reading.scanning import ScanTask, scan_task
 from frazil_functions.reading.sources import FileSources
 from frazil_functions.regions import Region
@@ -228,7 +231,7 @@ def test_a_host_that_accepts_no_connection_is_unreachable_within_the_bound() -> 
             one.connect_ex(silent.getsockname())
         began = time.monotonic()
         with pytest.raises(UnreachableSourceError):
-            guess_engine(f"http://127.0.0.1:{silent.getsockname()[1]}/a.nc", SOON)
+            guess_engine(f"http://127.0.0.1:{silent.getsockname()[1]}/a.nc", replace(SOON, idle=30))
         assert time.monotonic() - began < BOUND
 
 
@@ -265,6 +268,18 @@ def test_an_answer_that_takes_longer_than_a_pause_may_is_waited_for(stored: Stor
     assert np.array_equal(stored.read(SOON), VALUES)
 
 
+@pytest.mark.slow
+def test_an_answer_may_take_longer_than_half_a_minute_as_a_whole(site: Site) -> None:
+    def drip(asked: BaseHTTPRequestHandler, data: bytes) -> None:
+        for at in range(len(data)):
+            asked.wfile.write(data[at : at + 1])
+            time.sleep(0.4)
+
+    site.send, site.files["a"] = drip, bytes(80)
+    with RemoteFile(f"{site.url}/a", patience=replace(SOON, idle=5)) as file:
+        assert file.read() == bytes(80)
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 416])
 def test_an_answer_that_will_be_the_same_tomorrow_is_a_plain_source_error(stored: Stored, status: int) -> None:
     mark = fingerprint(stored.url, SOON)
@@ -283,6 +298,14 @@ def test_values_that_are_refused_are_a_plain_source_error(lazy: Stored, status: 
         lazy.site.status = dict.fromkeys(lazy.site.files, status)
         with pytest.raises(SourceError, match=r"'v'\[0:262144, 0:8\] cannot be read") as caught:
             lazy.part(dataset)
+    assert not caught.value.transient
+
+
+def test_a_server_that_gives_no_ranges_is_a_plain_source_error(serve: Callable[[str], Stored]) -> None:
+    stored = serve("h5netcdf")
+    stored.site.ranges = False
+    with pytest.raises(SourceError, match=r"cannot be read: .*[Rr]ange request") as caught:
+        stored.read()
     assert not caught.value.transient
 
 
@@ -311,13 +334,14 @@ def test_a_damaged_file_is_a_plain_source_error(stored: Stored, damage: Callable
     assert not caught.value.transient
 
 
+@pytest.mark.parametrize("change", [lambda data: data + b"more", lambda data: data[:-100]], ids=["longer", "shorter"])
 def test_an_object_that_changes_while_it_is_read_is_a_plain_source_error(
-    site: Site, serve: Callable[[str], Stored]
+    serve: Callable[[str], Stored], change: Callable[[bytes], bytes]
 ) -> None:
     stored = serve("h5netcdf")
     with open_raw(stored.url, stored.engine, patience=SOON) as dataset:
-        stored.spoil(lambda data: data + b"more")
-        with pytest.raises(SourceError, match="changed while it was read") as caught:
+        stored.spoil(change)
+        with pytest.raises(SourceError, match=r"'v'\[0:262144, 0:8\] cannot be read") as caught:
             stored.part(dataset)
     assert not caught.value.transient
 
@@ -349,7 +373,7 @@ def test_each_read_of_an_hdf5_file_that_fails_is_told_as_what_it_was(
 def test_a_large_object_is_fetched_in_parts_that_each_have_their_own_time(site: Site, tmp_path: Path) -> None:
     xr.Dataset({"v": ("x", np.arange(5 << 20, dtype="f8"))}).to_netcdf(tmp_path / "a.nc", format="NETCDF3_64BIT")
     site.files["a.nc"] = (tmp_path / "a.nc").read_bytes()
-    with open_raw(f"{site.url}/a.nc", "netcdf4", patience=SOON) as dataset:
+    with open_raw(f"{site.url}/a.nc", "netcdf4") as dataset:
         assert read_raw(dataset, "a.nc", "v", (slice(5000000, 5000002),)).tolist() == [5e6, 5e6 + 1]
     assert [request.split()[0] for request in site.requests] == ["HEAD", "GET", "GET"]
 
@@ -377,6 +401,82 @@ def test_a_file_system_that_does_not_answer_is_unreachable() -> None:
 def test_what_a_network_file_system_says_when_it_gives_up_is_transient(name: str) -> None:
     number = getattr(errno, name)
     assert is_transient(OSError(number, os.strerror(number)))
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError("reset by peer")])
+def test_what_other_libraries_say_of_a_network_is_transient(error: Exception) -> None:
+    assert is_transient(error)
+
+
+def test_words_of_a_network_in_the_error_of_an_engine_are_not_believed() -> None:
+    assert not is_transient(ValueError("the attribute 'history' is 'HTTP error: 503'"))
+
+
+FAILING_READS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/types.h>
+#define FAIL(name)                                                           \\
+  ssize_t name(int file, void *into, size_t count, off_t at) {               \\
+    ssize_t (*next)(int, void *, size_t, off_t) = dlsym(RTLD_NEXT, #name);   \\
+    if (getenv("FAIL_FROM") && at + count > atol(getenv("FAIL_FROM"))) {     \\
+      errno = EIO;                                                           \\
+      return -1;                                                             \\
+    }                                                                        \\
+    return next(file, into, count, at);                                      \\
+  }
+FAIL(pread)
+FAIL(pread64)
+"""
+"""A C library between a process and the system: reads of what lies behind a place in any file fail."""
+
+READ_IT = """
+import ctypes, sys
+from frazil_functions.errors import SourceError
+from frazil_functions.reading.opening import open_raw, read_raw
+path, engine, late = sys.argv[1:]
+fail = lambda: ctypes.CDLL(None).setenv(b"FAIL_FROM", b"100000", 1)
+try:
+    late or fail()
+    with open_raw(path, engine) as dataset:
+        fail()
+        read_raw(dataset, path, "v", (slice(0, 1 << 18), slice(0, 8)))
+except SourceError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="needs a C compiler, and Linux")
+@pytest.mark.parametrize("late", ["", "late"], ids=["opening", "reading"])
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+def test_a_disk_that_fails_under_an_engine_is_unreachable(
+    tmp_path: Path, written: dict[str, dict[str, bytes]], engine: str, late: str
+) -> None:
+    (tmp_path / "a.nc").write_bytes(written["hdf5"]["a"])
+    (tmp_path / "fail.c").write_text(FAILING_READS)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "fail.so", "fail.c", "-ldl"], cwd=tmp_path, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", READ_IT, str(tmp_path / "a.nc"), engine, late],
+        env=os.environ | {"LD_PRELOAD": str(tmp_path / "fail.so")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.startswith(f"UnreachableSourceError {tmp_path}/a.nc")
+    assert "Input/output error" in told.stdout
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+def test_a_damaged_local_file_is_a_plain_source_error(
+    tmp_path: Path, written: dict[str, dict[str, bytes]], engine: str
+) -> None:
+    data = written["hdf5"]["a"]
+    (tmp_path / "a.nc").write_bytes(data[: len(data) // 2] + bytes(1 << 20) + data[len(data) // 2 + (1 << 20) :])
+    with pytest.raises(SourceError, match="cannot be") as caught, open_raw(str(tmp_path / "a.nc"), engine) as dataset:
+        read_raw(dataset, str(tmp_path / "a.nc"), "v", REGION.slices)
+    assert not caught.value.transient
 
 
 @pytest.mark.parametrize("name", ["ENOENT", "EACCES", "EPERM", "EISDIR", "ENOSPC"])
