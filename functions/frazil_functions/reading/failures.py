@@ -39,18 +39,10 @@ _TRANSPORT: Final = re.compile(r"\bHTTP error: ")
 """What object_store puts before an error of connecting, sending or receiving; a name that is not known is one."""
 
 
-<<<<<<< HEAD
-=======
 _HDF5_ERRNO: Final = re.compile(r"\(file read failed: .*\berrno = (\d+), error message = ", re.DOTALL)
 """How HDF5 says it in an error that h5py makes a KeyError; of an OSError it sets the number."""
 
 
-def words(error: BaseException) -> str:
-    """The error without the dump of the request that obstore puts below it."""
-    return " ".join(str(error).partition("\n\nDebug source")[0].split())
-
-
->>>>>>> read
 def is_transient(error: BaseException) -> bool:
     """Whether an error came from a network, a server or a file system that may be fine again in a moment."""
     return any(_is_passing(one) for one in _chain(error))
