@@ -66,6 +66,7 @@ class Session:
 
     def start(self, name: str, call: Callable[[bytes], Reply], packets: Sequence[tuple[bytes]]) -> list[Any]:
         """Start a job of one call for each packet; give Lithops' futures."""
+        self._drop_latches()
         try:
             # No modules are sent along: finding them takes seconds, and both sides hold them by contract.
             futures = list(self._executor.map(call, packets, timeout=self._call_timeout, include_modules=None))
@@ -108,14 +109,15 @@ class Session:
             self._clean(job.key)
         if idle:
             monitor.stop()  # it remembers every call it saw; the next job gets a new one
-            if self._around.environment is not None and handler.job_manager is None:
-                self._drop_latches(self._around.environment.jobs)
 
-    @staticmethod
-    def _drop_latches(jobs: dict[str, Any]) -> None:
-        # One that is not done yet will be looked up by the thread that waits for its last worker to exit.
-        for key in [key for key, latch in jobs.items() if latch.done]:
-            del jobs[key]
+    def _drop_latches(self) -> None:
+        # Lithops on this machine keeps one of each job. While its manager thread lives, that looks all of them up,
+        # and who waits for a worker looks up its job's once more when the worker was killed.
+        environment = self._around.environment
+        if environment is not None and self._executor.compute_handler.job_manager is None:
+            for key in [key for key, latch in environment.jobs.items() if latch.done]:
+                if key not in environment.stopped_jobs:
+                    del environment.jobs[key]
 
     def _await_manager(self) -> None:
         # A job that comes while the manager thread of the one before is ending never gets workers.

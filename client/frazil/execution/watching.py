@@ -293,7 +293,8 @@ class Watch:
         found: dict[tuple[Job, int], str] = {}
         environment = self._around.environment
         for job in self._jobs:
-            all_ended = environment.jobs[job.key].done
+            latch = environment.jobs.get(job.key)  # the session drops those of jobs whose workers have ended
+            all_ended = latch is None or latch.done
             for index, future in job.waiting.items():
                 process = environment.task_processes.get(f"{job.key}-{future.call_id}")
                 if process is not None:
