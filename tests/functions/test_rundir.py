@@ -283,7 +283,8 @@ def test_a_fork_that_is_not_what_its_name_says_is_refused(tmp_path: Path) -> Non
         (b"", r"is not what frazil [\d.]+ writes there"),
         (b"[]", "is not what frazil"),
         (b"\xff{}", "is not what frazil"),
-        (b"[" * 100_000, "is not what frazil"),
+        (b'{"x": ' + b"[" * 100_000, "is not what frazil"),
+        (b'{"format": 1, "versions": {"frazil": "\xff"}}', "is not what frazil"),
         (b'{"format": 1, "state": "lost", "run_id": 7}', "is not what frazil"),
         (
             b'{"format": 9, "versions": {"frazil": "7.0"}}',
@@ -390,7 +391,7 @@ def test_the_endpoint_of_a_location_wins_over_that_of_the_environment(
     bucket: Any, s3_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name, "https://127.0.0.1:9")
     monkeypatch.delenv("AWS_ALLOW_HTTP")
     directory = RunDirectory(s3(bucket, s3_server))
     directory.put_plan(b"{}")
@@ -472,6 +473,13 @@ def test_a_run_directory_within_or_around_its_repository_is_refused(directory: s
 )
 def test_a_run_directory_beside_its_repository_is_taken(directory: Location, repository: Location) -> None:
     check_outside(directory, repository)
+
+
+def test_an_endpoint_that_is_not_named_may_be_the_same() -> None:
+    for endpoints in ((None, "http://one"), ("http://one", None)):
+        directory, repository = (Location("s3://b/r", None, one) for one in endpoints)
+        with pytest.raises(InvalidInputError, match="is the repository itself"):
+            check_outside(directory, repository)
 
 
 def test_a_link_into_the_repository_is_seen_through(tmp_path: Path) -> None:

@@ -35,6 +35,11 @@ _LONGEST_SECONDS: Final = 60.0
 """How long a task goes on at most before what it wrote is put into the run directory."""
 
 
+def next_wait(seconds: float) -> float:
+    """How long to wait for the next receipt after waiting so long for one."""
+    return min(2 * seconds, _LONGEST_SECONDS)
+
+
 @dataclass(slots=True)
 class Part:
     """What is on its way to one receipt.
@@ -147,14 +152,14 @@ class Parts:
         if self._current is None or time.monotonic() < self._due:
             return
         part, self._current = self._current, None
-        self._interval = min(2 * self._interval, _LONGEST_SECONDS)
+        self._interval = next_wait(self._interval)
         self._due = time.monotonic() + self._interval
         self._timer.cancel()
         self._timer = self._timed()
         self._settle(part)
 
     def _settle(self, part: Part) -> None:
-        if part is self._current or part.pending or part.failed or part.settled or not part.written:
+        if part is self._current or part.pending or part.failed or part.settled:
             return
         part.settled = True
         running = asyncio.create_task(self._put(part, self.clock.lap()))

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from frazil_functions.reading.opening import fingerprint
 from frazil_functions.regions import Region
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.tasks import Receipt, WriteTask, load_written
+from frazil_functions.writing.parts import next_wait
 from frazil_functions.writing.task import write_task
 
 type Array = np.ndarray[Any, Any]
@@ -102,20 +104,33 @@ def test_receipts_appear_while_the_task_goes_on_and_each_waits_twice_as_long(rep
     assert 1.2 < sum(receipt.read_seconds for receipt in receipts) <= sum(receipt.seconds for receipt in receipts)
 
 
-def test_a_receipt_is_put_while_a_slow_read_goes_on(repo: icechunk.Repository) -> None:
+def test_receipts_are_put_while_slow_reads_go_on(repo: icechunk.Repository) -> None:
     commit_template(repo, {"rows": ROWS})
     task = write_task_of(repo, REGIONS[:3], flush_seconds=0.05)
     seen: list[int] = []
 
     def wait(asked: int) -> None:
-        if asked == 2:
-            end = time.monotonic() + 20
-            while not RunDirectory(task.run_directory).list_receipts() and time.monotonic() < end:
-                time.sleep(0.01)
-            seen.append(len(RunDirectory(task.run_directory).list_receipts()))
+        end = time.monotonic() + 20
+        while len(RunDirectory(task.run_directory).list_receipts()) < asked and time.monotonic() < end:
+            time.sleep(0.01)
+        seen.append(len(RunDirectory(task.run_directory).list_receipts()))
 
     write(task, Rows(0, wait))
-    assert seen == [1]
+    assert seen == [0, 1, 2]
+
+
+def test_regions_that_take_longer_than_the_wait_are_receipted_once_each(repo: icechunk.Repository) -> None:
+    commit_template(repo, {"rows": ROWS})
+    task = write_task_of(repo, REGIONS[:4], flush_seconds=0.02)
+    write(task, Rows(0.2))
+    assert [rows_of(receipt) for receipt in left(task)] == [[0], [1], [2], [3]]
+
+
+def test_the_wait_for_the_next_receipt_doubles_up_to_a_minute() -> None:
+    waits = [2.0]
+    while len(waits) < 8:
+        waits.append(next_wait(waits[-1]))
+    assert waits == [2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_a_task_without_regions_leaves_no_receipt(repo: icechunk.Repository) -> None:
@@ -177,18 +192,22 @@ def test_a_region_that_splits_a_write_unit_of_a_replica_is_refused(
         write_task(for_both(replica, repo), Rows())
 
 
-def test_a_replica_that_cannot_be_written_ends_the_task_and_leaves_no_half_part(
+def test_a_part_that_holds_more_than_its_whole_regions_never_becomes_a_receipt(
     repo: icechunk.Repository, replica: icechunk.Repository, tmp_path: Path
 ) -> None:
-    options = ROWS | {"shape": (64, 8192), "chunks": (1, 4096), "compressors": None}
-    regions = [Region("rows", (("time", at, at + 1), ("x", 0, 8192))) for at in range(64)]
     for one in (replica, repo):
-        commit_template(one, {"rows": options})
-    (tmp_path / "replica/chunks").write_text("in the way")
-    forks, bases = zip(*((clean_fork(one), one.lookup_branch("main")) for one in (replica, repo)), strict=True)
-    task = write_task_of(repo, regions, forks=forks, bases=bases, memory_bytes=1)
-    with pytest.raises(BackendError, match="could not be written"):
-        write_task(task, Rows())
+        commit_template(one, {"rows": ROWS | {"shape": (64, 8192), "chunks": (1, 4096), "compressors": None}})
+    regions = [Region("rows", (("time", at, at + 1), ("x", 0, 8192))) for at in range(64)]
+    task = replace(for_both(replica, repo, memory_bytes=1), regions=tuple(regions))
+
+    def fill(asked: int) -> None:
+        if asked == 20:
+            (tmp_path / "replica/chunks").rename(tmp_path / "moved")
+            (tmp_path / "replica/chunks").write_text("in the way")
+
+    # The primary takes the last region, and the replica does not.
+    with pytest.raises(BackendError, match=r"rows\[time 20:21, x 0:8192\] could not be written"):
+        write_task(task, Rows(0, fill))
     assert left(task) == []
 
 
@@ -233,10 +252,12 @@ def test_a_part_of_which_a_region_failed_half_way_is_lost_and_the_others_are_not
 
 
 def test_a_file_that_changes_while_it_is_read_leaves_no_receipt(repo: icechunk.Repository, tmp_path: Path) -> None:
-    commit_template(repo, {"rows": ROWS})
+    # Chunks above what Icechunk keeps in its manifests, so that the first can be seen to be written.
+    commit_template(repo, {"rows": ROWS | {"shape": (64, 8192), "chunks": (1, 4096), "compressors": None}})
     path = tmp_path / "a.nc"
-    xr.Dataset({"rows": (("time", "x"), np.zeros((64, 8), "f4"))}).to_netcdf(path, engine="netcdf4")
-    task = write_task_of(repo, REGIONS * 10, [file_source(path, 0, 64, fingerprint=fingerprint(str(path)))])
+    xr.Dataset({"rows": (("time", "x"), np.zeros((64, 8192), "f4"))}).to_netcdf(path, engine="netcdf4")
+    regions = [Region("rows", (("time", at, at + 1), ("x", 0, 8192))) for at in range(64)]
+    task = write_task_of(repo, regions * 10, [file_source(path, 0, 64, fingerprint=fingerprint(str(path)))])
 
     def change() -> None:
         end = time.monotonic() + 20
@@ -291,6 +312,7 @@ WRITING = """
 import sys, time
 import msgspec, numpy as np
 from frazil_functions.tasks import WriteTask
+from frazil_functions.writing.parts import next_wait
 from frazil_functions.writing.task import write_task
 
 class Rows:
