@@ -226,23 +226,41 @@ def open_repository(where: "str | Path | Location", *, create: bool = True) -> i
         raise InvalidInputError(f"there is no repository at {location}")
     try:
         if exists:
-            return icechunk.Repository.open(storage_of(location))
+            return _open(location)
         return _create(location)
     except icechunk.IcechunkError as error:
         raise BackendError(f"{location} cannot be opened: {_first_line(error)}") from error
+
+
+def _open(location: Location) -> icechunk.Repository:
+    return icechunk.Repository.open(storage_of(location), config=_patience() if location.path is None else None)
 
 
 def _create(location: Location) -> icechunk.Repository:
     """Create a repository, or open the one that somebody else has created at the same time."""
     with exclusive(location):
         if location.path is not None and _exists(location):
-            return icechunk.Repository.open(storage_of(location))
+            return _open(location)
         try:
-            return icechunk.Repository.create(storage_of(location), config=_new_config())
+            created = icechunk.Repository.create(storage_of(location), config=_new_config())
+            return created if location.path is not None else _open(location)
         except icechunk.IcechunkError:
             if location.path is not None or not _exists(location):
                 raise
-            return icechunk.Repository.open(storage_of(location))
+            return _open(location)
+
+
+def _patience() -> icechunk.RepositoryConfig:
+    """How long object storage is waited for, by whoever opens a repository and by the functions that get its forks.
+
+    Icechunk itself would wait for ever for a server that accepts a request and says nothing.
+    """
+    config = icechunk.RepositoryConfig.default()
+    seconds = {"connect": 10, "read": 60, "operation_attempt": 300}
+    config.storage = icechunk.StorageSettings(
+        timeouts=icechunk.StorageTimeoutSettings(**{f"{name}_timeout_ms": 1000 * at for name, at in seconds.items()})
+    )
+    return config
 
 
 def _new_config() -> icechunk.RepositoryConfig:

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Final
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
 from obstore.store import LocalStore, ObjectStore
 
 from frazil_functions.errors import BackendError, InvalidInputError, ReceiptError
@@ -41,8 +41,8 @@ _STAGED: Final = re.compile(r"(plan\.json|run\.json|outcome\.json|fork-[0-9a-f]{
 _ERRORS: Final = (BaseError, OSError)
 _GETS: Final = 16
 """How many receipts are fetched, and held, at once."""
-_LOOKS: Final = 5
-"""How often to look for an object that is said to exist; a request that lost a race may be told so early."""
+_PUTS: Final = 6
+"""How often an object is put, within some six seconds beside what the library tries itself."""
 
 
 class RunDirectory:
@@ -215,22 +215,31 @@ class RunDirectory:
         return self._opened
 
     def _put(self, name: str, data: bytes) -> bytes:
-        """Put an object unless it is there; returns the bytes that stand."""
+        """Put an object unless it is there; returns the bytes that stand.
+
+        A put on condition is tried again here, for the library does not where the connection broke. It may have been
+        stored although nothing says so, and a request that lost a race may be told that an object exists before
+        it does: what stands decides.
+        """
         store = self._store(make=True)
         assert store is not None
-        try:
-            obstore.put(store, name, data, mode="create", use_multipart=False)
-        except AlreadyExistsError as error:
-            # A repeated request whose first answer was lost is told this too, of its own bytes.
-            for look in range(_LOOKS):
+        for attempt in range(_PUTS):
+            try:
+                obstore.put(store, name, data, mode="create", use_multipart=False)
+            except (AlreadyExistsError, GenericError) as error:
+                if isinstance(store, LocalStore) and not isinstance(error, AlreadyExistsError):
+                    raise self._refused(name, "stored", error) from error
                 standing = self._get(name)
                 if standing is not None:
                     return standing
-                time.sleep(0.1 * 2**look)
-            raise self._refused(name, "stored", error) from error
-        except _ERRORS as error:
-            raise self._refused(name, "stored", error) from error
-        return data
+                if attempt == _PUTS - 1:
+                    raise self._refused(name, "stored", error) from error
+                time.sleep(0.1 * 2**attempt)
+            except _ERRORS as error:
+                raise self._refused(name, "stored", error) from error
+            else:
+                return data
+        raise AssertionError  # the last attempt returned or raised
 
     def _put_same(self, name: str, data: bytes) -> None:
         if self._put(name, data) != data:

@@ -3,14 +3,15 @@
 import multiprocessing
 import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-from frazil import Outcome
+from frazil import Executor, Outcome
 
 
-class BarrierExecutor:
+class BarrierExecutor(Executor):
     """Runs each call in a process of its own; all begin together, when the last one has imported what it needs.
 
     Attributes
@@ -31,8 +32,28 @@ class BarrierExecutor:
     def warm(self) -> None:
         """Nothing is started ahead of the calls."""
 
-    def map[T, R](self, function: Callable[[T], R], arguments: Sequence[T]) -> Iterator[Outcome[R]]:
-        """Call `function` once for each argument."""
+    def calls[T, R](self, function: Callable[[T], R]) -> "BarrierCalls[T, R]":
+        """Calls of `function`, each in a process of its own."""
+        return BarrierCalls(self, function)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Leave nothing behind: no process outlives `submit`."""
+
+
+class BarrierCalls[T, R]:
+    """Calls that have all ended when `submit` returns."""
+
+    def __init__(self, executor: BarrierExecutor, function: Callable[[T], R]) -> None:
+        self._executor = executor
+        self._function = function
+        self._ended: deque[Outcome[R]] = deque()
+        self._submitted = 0
+
+    def submit(self, arguments: Sequence[T]) -> None:
+        """Call the function once for each argument, and wait."""
         context = multiprocessing.get_context("spawn")
         ends = [context.Pipe() for _ in arguments]
         started = [context.Process(target=_work, args=(theirs,)) for _, theirs in ends]
@@ -40,7 +61,7 @@ class BarrierExecutor:
             process.start()
         for (ours, theirs), argument in zip(ends, arguments, strict=True):
             theirs.close()
-            ours.send_bytes(pickle.dumps((function, argument)))
+            ours.send_bytes(pickle.dumps((self._function, argument)))
         for ours, _ in ends:
             ours.recv()
         begin = time.monotonic()
@@ -49,16 +70,29 @@ class BarrierExecutor:
         replies = [ours.recv() for ours, _ in ends]
         for process in started:
             process.join()
-        self.seconds = max(ended for ended, _, _ in replies) - begin
-        self.cpu = sum(cpu for _, cpu, _ in replies)
-        for index, (_, _, value) in enumerate(replies):
-            yield Outcome(index, value=value)
+        self._executor.seconds = max(ended for ended, _, _ in replies) - begin
+        self._executor.cpu = sum(cpu for _, cpu, _ in replies)
+        self._ended.extend(Outcome(at, value) for at, (_, _, value) in enumerate(replies, self._submitted))
+        self._submitted += len(replies)
+
+    def next(self, timeout: float | None = None) -> Outcome[R] | None:  # noqa: ARG002  nothing is waited for
+        """The next outcome."""
+        return self._ended.popleft() if self._ended else None
+
+    @property
+    def outstanding(self) -> int:
+        """How many outcomes were not given yet."""
+        return len(self._ended)
+
+    def running(self) -> Mapping[int, float]:
+        """None runs."""
+        return {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Leave nothing behind: no process outlives `map`."""
+        """Nothing runs."""
 
 
 def _work(connection: "Connection[Any, Any]") -> None:

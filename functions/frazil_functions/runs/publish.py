@@ -56,7 +56,14 @@ class PrivateBranch:
     def commit_template(self, session: icechunk.Session, message: str) -> str:
         """Commit the template; return the snapshot, which is where the forks come from."""
         with exclusive(self.location):
-            return session.commit(message)
+            try:
+                return session.commit(message)
+            except icechunk.ConflictError:
+                # Nobody else commits here: it was stored, and the answer was lost.
+                tip = self.repo.lookup_branch(self.name)
+                if next(iter(self.repo.ancestry(snapshot_id=tip))).parent_id != self.base:
+                    raise
+                return tip
 
     def commit_data(self, session: icechunk.Session, message: str, metadata: Mapping[str, object]) -> str:
         """Fold the merged data into the template's commit; return the snapshot that holds both."""
@@ -77,14 +84,15 @@ class PrivateBranch:
                 raise MovedError(self.target, self.base, tip)
             try:
                 self.repo.reset_branch(self.target, snapshot, from_snapshot_id=self.base)
-            except KeyboardInterrupt:
-                # The answer may have been on its way; only the branch knows.
-                if tip_of(self.repo, self.target) != snapshot:
-                    raise
-            except icechunk.ConflictError as error:
+            except (KeyboardInterrupt, icechunk.IcechunkError) as error:
+                # The answer may have been lost, and another commit may then make it look like a conflict of its own;
+                # only the branch knows.
                 tip = tip_of(self.repo, self.target)
-                if tip != snapshot:  # else it was this very move, whose first answer was lost
+                if tip == snapshot:
+                    return
+                if isinstance(error, icechunk.ConflictError):
                     raise MovedError(self.target, self.base, tip) from error
+                raise
 
     def delete(self) -> None:
         """Remove the branch; it may be gone."""
