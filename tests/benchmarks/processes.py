@@ -16,8 +16,6 @@ class BarrierExecutor(Executor):
 
     Attributes
     ----------
-    workers
-        How many calls run at once.
     seconds
         From the common start to the end of the last call, of the latest map.
     cpu
@@ -25,9 +23,14 @@ class BarrierExecutor(Executor):
     """
 
     def __init__(self, workers: int) -> None:
-        self.workers = workers
+        self._workers = workers
         self.seconds = 0.0
         self.cpu = 0.0
+
+    @property
+    def workers(self) -> int:
+        """How many calls run at once."""
+        return self._workers
 
     def warm(self) -> None:
         """Nothing is started ahead of the calls."""
