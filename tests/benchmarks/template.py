@@ -44,7 +44,7 @@ def main(out: Path, steps: int) -> None:
     from frazil.template.chunking import ChunkChoice  # noqa: PLC0415
     from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata  # noqa: PLC0415
     from frazil_functions.repositories import location_of  # noqa: PLC0415
-    from frazil_functions.runs.publish import PREFIX, PrivateBranch, tip_of  # noqa: PLC0415
+    from frazil_functions.runs.publish import PrivateBranch, tip_of  # noqa: PLC0415
     from frazil_functions.runs.template import write_template  # noqa: PLC0415
 
     sizes = {"time": steps, "lat": 720, "lon": 1440}
@@ -52,11 +52,10 @@ def main(out: Path, steps: int) -> None:
     variables = {dim: VariableMetadata((dim,), (size,), "<f8", {}, labels[dim].digest) for dim, size in sizes.items()}
     variables["t2m"] = VariableMetadata(tuple(sizes), tuple(sizes.values()), "<f4", {"units": "K"}, None)
     repo = frazil.open_repository(out / "archive")
-    private = PrivateBranch(repo, location_of(repo), PREFIX + "bench", "main", tip_of(repo, "main"))
     began = time.perf_counter()
     chunks = ChunkChoice({"time": 1, "lat": 72, "lon": 144}, {})
     template = build(FileMetadata("", sizes=sizes, variables=variables), labels, "time", chunks, Recoding({}, {}))
-    private.create()
+    private = PrivateBranch.make(repo, location_of(repo), "bench", "main", tip_of(repo, "main"))
     session = repo.writable_session(private.name)
     write_template(session, "", template, {})
     private.commit_template(session, "frazil: template")
