@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from frazil.collecting import gc
 from frazil.execute import Retry
 from frazil.execution.executor import Calls, Executor, Outcome
 from frazil.execution.lithops import LithopsExecutor
@@ -26,6 +27,7 @@ from frazil_functions.errors import (
 )
 from frazil_functions.plan import Plan
 from frazil_functions.repositories import open_repository
+from frazil_functions.runs.garbage import Collected
 from frazil_functions.runs.status import RunStatus
 
 __version__ = version("frazil")
@@ -33,6 +35,7 @@ __version__ = version("frazil")
 __all__ = [
     "BackendError",
     "Calls",
+    "Collected",
     "ConflictError",
     "Executor",
     "ExistingGroupError",
@@ -56,6 +59,7 @@ __all__ = [
     "VerificationError",
     "VersionError",
     "convert",
+    "gc",
     "open_repository",
     "plan",
     "resume",
