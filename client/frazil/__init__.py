@@ -1,5 +1,6 @@
 """Parallel, atomic writes into Icechunk from serverless functions."""
 
+from frazil.collecting import gc
 from frazil.execute import Retry
 from frazil.execution.executor import Calls, Executor, Outcome
 from frazil.execution.lithops import LithopsExecutor
@@ -25,11 +26,13 @@ from frazil_functions.errors import (
 )
 from frazil_functions.plan import Plan
 from frazil_functions.repositories import open_repository
+from frazil_functions.runs.garbage import Collected
 from frazil_functions.runs.status import RunStatus
 
 __all__ = [
     "BackendError",
     "Calls",
+    "Collected",
     "ConflictError",
     "Executor",
     "ExistingGroupError",
@@ -53,6 +56,7 @@ __all__ = [
     "VerificationError",
     "VersionError",
     "convert",
+    "gc",
     "open_repository",
     "plan",
     "resume",

@@ -36,6 +36,7 @@ _OUTCOME: Final = "outcome.json"
 _RECEIPTS: Final = "receipts"
 _RECEIPT: Final = re.compile(r"receipts/(\d{6,})-([0-9a-f]{32})")
 _WORK: Final = re.compile(r"fork-[0-9a-f]{16}|receipts/.+")
+_OURS: Final = re.compile(rf"plan\.json|run\.json|outcome\.json|{_WORK.pattern}")
 _STAGED: Final = re.compile(r"(plan\.json|run\.json|outcome\.json|fork-[0-9a-f]{16}|\d{6,}-[0-9a-f]{32})#\d+")
 """What a writer that was killed leaves on a local disk, which no list shows."""
 _ERRORS: Final = (BaseError, OSError)
@@ -175,11 +176,18 @@ class RunDirectory:
         self._remove([name for name in self._names() if _WORK.fullmatch(name)])
         self._remove_folder(_RECEIPTS)
 
+    def modified(self) -> dict[str, float]:
+        """What the run keeps, and when each was put: seconds since 1970, by the storage's clock."""
+        return {name: put for name, put in self._listed().items() if _OURS.fullmatch(name)}
+
     def remove(self) -> None:
-        """Delete everything that the run keeps, its record last; a local folder goes too, if nothing else is in it."""
+        """Delete everything that the run keeps; a local folder goes too, if nothing else is in it.
+
+        The outcome goes last, so that a run that has ended does not look as if it went on.
+        """
         self.remove_work()
         names = self._names()
-        for name in (_PLAN, _OUTCOME, _RECORD):
+        for name in (_PLAN, _RECORD, _OUTCOME):
             self._remove([name] if name in names else [])
         self._remove_folder("")
 
@@ -261,11 +269,14 @@ class RunDirectory:
             raise self._refused(name, "read", error) from error
 
     def _names(self) -> list[str]:
+        return list(self._listed())
+
+    def _listed(self) -> dict[str, float]:
         store = self._store()
         if store is None:
-            return []
+            return {}
         try:
-            return [meta["path"] for page in obstore.list(store) for meta in page]
+            return {meta["path"]: meta["last_modified"].timestamp() for page in obstore.list(store) for meta in page}
         except _ERRORS as error:
             raise self._refused("", "listed", error) from error
 

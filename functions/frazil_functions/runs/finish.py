@@ -236,8 +236,28 @@ def _commit(run: Run, private: PrivateBranch, gathering: Gathering, sink: Sink, 
     committed = dump_fork(private.repo.writable_session(private.name).fork())
     verified = read_back(committed, plan.target.group, list(gathering.written.values()), reading, run.run_id)
     tell("publish")
+    check_in_flight(run)
     private.publish(snapshot)
     return _Done(snapshot, verified)
+
+
+def check_in_flight(run: Run) -> None:
+    """Refuse to publish a run that was abandoned meanwhile: garbage collection may soon remove its chunks.
+
+    Raises
+    ------
+    InvalidInputError
+        Saying what became of it.
+    """
+    ended = run.directory.outcome()
+    if ended is not None:
+        check_published(run.directory, ended)
+    # Only then: the record is removed before the outcome is.
+    elif run.directory.record() is None:
+        raise InvalidInputError(
+            f"run {run.run_id} has no record at {run.directory.location} any more: it was removed while the run was "
+            "being finished, and its chunks may be removed, too. Nothing was published; plan again"
+        )
 
 
 def _metadata(run: Run) -> dict[str, object]:
