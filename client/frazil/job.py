@@ -28,10 +28,10 @@ from frazil_functions.plan import Mode, Plan, PlanTarget, Replica
 from frazil_functions.records import Verify
 from frazil_functions.repositories import Location, check_target, locate, location_of, open_repository
 from frazil_functions.rundir import RunDirectory, RunOutcome, list_runs
-from frazil_functions.runs.finish import check_bases, finish
+from frazil_functions.runs.finish import check_bases, check_published, finish
 from frazil_functions.runs.publish import tip_of
 from frazil_functions.runs.run import Run, open_run
-from frazil_functions.runs.start import Wishes, directory_of, new_run_id, runs_of, start
+from frazil_functions.runs.start import Wishes, directory_at, directory_of, new_run_id, runs_of, start
 from frazil_functions.runs.status import RunStatus, runs_in, unfinished_in
 from frazil_functions.runs.template import check_absent, check_present
 from frazil_functions.runs.verify import Reading
@@ -171,7 +171,8 @@ def run(  # noqa: PLR0913 - as above
     retry
         How often a task that fails is tried again.
     run_id
-        The run's name; by default one that no other run has. A run of the same name and plan is joined.
+        The run's name; by default one that no other run has. A run of the same name and plan is joined;
+        one that is published already is left as it is, and its result says so.
     run_directory
         The folder or URL where the run lives; by default a folder of the run's name beside the repository.
     listener
@@ -205,6 +206,9 @@ def run(  # noqa: PLR0913 - as above
             if run_id is None and directory.record() is None:
                 directory.remove()  # nobody else knows of it
             raise
+        outcome = directory.outcome()
+        if outcome is not None:
+            return _result(begun, check_published(directory, outcome), Spent(), began, already=True)
         return _complete(begun, calls, retry or Retry(), Reading(verify), listener, began)
 
 
@@ -246,15 +250,15 @@ def resume(
     opened = repo if isinstance(repo, icechunk.Repository) else None
     place = _place(repo)
     if run_directory is not None:
-        directory = RunDirectory(locate(run_directory))
+        directory = directory_at(locate(run_directory), run_id)
     elif place is not None:
         directory = directory_of(place, run_id)
     else:
         raise InvalidInputError("the repository's storage has no name; say where the run lives (run_directory)")
     begun = _reopen(directory, opened)
-    outcome = begun.directory.outcome()
-    if outcome is not None and outcome.state == "published":
-        return _result(begun, outcome, Spent(), began, already=True)
+    outcome = directory.outcome()
+    if outcome is not None:
+        return _result(begun, check_published(directory, outcome), Spent(), began, already=True)
     check_bases(begun)
     with _using(executor) as calls:
         calls.warm()
@@ -373,8 +377,7 @@ def place_of(
         If the run cannot be named so, or there is no place to put it.
     """
     if run_directory is not None:
-        place = locate(run_directory)
-        return RunDirectory(place)
+        return directory_at(locate(run_directory), run_id)
     location = plan.target.location if repo is None else location_of(repo)
     if location is None:
         raise InvalidInputError(

@@ -21,7 +21,7 @@ from frazil_functions.rundir import RunDirectory
 from frazil_functions.runs.finish import check_published, finish
 from frazil_functions.runs.gather import Gathering
 from frazil_functions.runs.run import Run, open_run
-from frazil_functions.runs.start import Wishes, directory_of, new_run_id, start
+from frazil_functions.runs.start import Wishes, directory_at, directory_of, new_run_id, start
 from frazil_functions.runs.status import status
 from frazil_functions.runs.verify import Reading
 from frazil_functions.runs.worker import write_missing
@@ -110,12 +110,7 @@ def _start(asked: Start) -> Answer:
     data = msgspec.json.encode(asked.plan) if isinstance(asked.plan, dict) else read_object(locate(asked.plan))
     plan = Plan.from_json(data)
     if asked.run is not None:
-        directory = _directory(asked.run)
-        if asked.run_id not in {None, directory.run_id}:
-            raise InvalidInputError(
-                f"the run is to be named {asked.run_id!r} (run_id), and its directory {directory.run_id!r} (run); they "
-                "are one name: leave out one of the two"
-            )
+        directory = directory_at(locate(asked.run), asked.run_id)
     elif plan.target.location is not None:
         directory = directory_of(plan.target.location, new_run_id() if asked.run_id is None else asked.run_id)
     else:

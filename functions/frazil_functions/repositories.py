@@ -112,6 +112,14 @@ def location_of(repo: icechunk.Repository) -> Location | None:
     return None
 
 
+def spoken(repo: icechunk.Repository) -> str:
+    """What a message calls an open repository: the place where it is, if that has a name."""
+    try:
+        return str(location_of(repo) or "the repository")
+    except InvalidInputError:  # in memory
+        return "the repository"
+
+
 def storage_of(location: Location) -> icechunk.Storage:
     """Icechunk's storage for a location, with the credentials of the environment."""
     path = location.path

@@ -12,6 +12,7 @@ import numpy as np
 
 from frazil_functions.errors import ConflictError
 from frazil_functions.plan import Plan
+from frazil_functions.repositories import spoken
 
 
 def check_disjoint(repo: icechunk.Repository, plan: Plan, base: str, tip: str) -> None:
@@ -34,18 +35,18 @@ def check_disjoint(repo: icechunk.Repository, plan: Plan, base: str, tip: str) -
     """
     if tip == base:
         return
-    branch = plan.target.branch
+    branch = f"{plan.target.branch!r} of {spoken(repo)}"
     try:
         diff = repo.diff(from_snapshot_id=base, to_snapshot_id=tip)
     except (icechunk.InvalidInputError, icechunk.NotFoundError) as error:
         raise ConflictError(
-            f"the branch {branch!r} was set to {tip}, which does not descend from {base}, the snapshot that the plan "
+            f"the branch {branch} was set to {tip}, which does not descend from {base}, the snapshot that the plan "
             "was made against. Nothing was published; plan again."
         ) from error
     touched = overlaps(plan, diff)
     if touched:
         raise ConflictError(
-            f"the branch {branch!r} has moved since the plan was made, from {base} to {tip}, and both write "
+            f"the branch {branch} has moved since the plan was made, from {base} to {tip}, and both write "
             f"{'; '.join(touched)}. Nothing was published; plan again, or set the branch back and resume the run."
         )
 

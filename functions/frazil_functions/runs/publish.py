@@ -10,7 +10,7 @@ from typing import Self
 import icechunk
 
 from frazil_functions.errors import ConflictError, InvalidInputError, nearest
-from frazil_functions.repositories import Location, exclusive
+from frazil_functions.repositories import Location, exclusive, spoken
 
 logger = logging.getLogger(__name__)
 
@@ -134,4 +134,4 @@ def tip_of(repo: icechunk.Repository, branch: str) -> str:
         return repo.lookup_branch(branch)
     except icechunk.NotFoundError as error:
         known = sorted(repo.list_branches())
-        raise InvalidInputError(f"the repository has no branch {branch!r}; {nearest(branch, known)}") from error
+        raise InvalidInputError(f"{spoken(repo)} has no branch {branch!r}; {nearest(branch, known)}") from error

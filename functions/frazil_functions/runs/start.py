@@ -78,6 +78,23 @@ def directory_of(location: Location, run_id: str) -> RunDirectory:
     return RunDirectory(runs_of(location).below(check_run_id(run_id)))
 
 
+def directory_at(place: Location, run_id: str | None) -> RunDirectory:
+    """The directory of a run that lives at a certain place, whose last name is the run's.
+
+    Raises
+    ------
+    InvalidInputError
+        If the run is to have another name.
+    """
+    directory = RunDirectory(place)
+    if run_id not in {None, directory.run_id}:
+        raise InvalidInputError(
+            f"the run is to be named {run_id!r}, and its directory is {place}, whose last name {directory.run_id!r} is "
+            "the run's; leave out one of the two, or make them one"
+        )
+    return directory
+
+
 def runs_of(location: Location) -> Location:
     """The place beside a repository that holds its runs."""
     return Location(f"{location.url}.frazil", location.region, location.endpoint_url)

@@ -17,6 +17,7 @@ from frazil_functions.errors import ConflictError, ExistingGroupError, InvalidIn
 from frazil_functions.reading.encoding import STRING, Values, fill_of, native, stored_attributes
 from frazil_functions.reading.opening import open_raw, read_raw
 from frazil_functions.reading.scanning import Labels
+from frazil_functions.repositories import spoken
 from frazil_functions.tasks import FileSource
 from frazil_functions.template import ArrayTemplate, DatasetTemplate, check_group
 from frazil_functions.writing.targets import open_targets
@@ -40,7 +41,7 @@ def check_absent(repo: icechunk.Repository, snapshot: str, group: str) -> None:
     if _node(store, group) is None:
         return
     raise ExistingGroupError(
-        f"the group '/{group}' exists in the repository already. Name another one (--group), or another repository."
+        f"the group '/{group}' exists in {spoken(repo)} already. Name another one (--group), or another repository."
     )
 
 
