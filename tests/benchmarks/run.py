@@ -17,7 +17,17 @@ from pathlib import Path
 
 from harness import Bench, Row
 
-MODULES = ("throughput", "end_to_end", "small_regions", "planning", "template", "gathering", "resuming", "startup")
+MODULES = (
+    "throughput",
+    "end_to_end",
+    "small_regions",
+    "planning",
+    "template",
+    "gathering",
+    "flushing",
+    "resuming",
+    "startup",
+)
 NOTES = "## What is missed, and why"
 """The heading of what a person adds to the table."""
 
