@@ -160,6 +160,21 @@ def test_what_the_storage_will_not_delete_is_reported_and_goes_the_next_time(
     assert keys(server, bucket, "archive/chunks/") == set()
 
 
+@pytest.mark.parametrize("passing", [0, 1, 2])
+def test_a_directory_that_is_removed_in_part_still_says_that_its_run_has_ended(
+    bucket: str, proxy: Proxy, noise: Path, passing: int
+) -> None:
+    run = begin(noise, f"s3://{bucket}/archive", "old")
+    publish(run)
+    refusal = Rule(Answer(403, "AccessDenied"), method="POST|DELETE", skip=passing)
+    with proxy.injected(refusal), pytest.raises(frazil.BackendError, match="cannot be deleted"):
+        run.remove()
+    assert len(run.modified()) == 3 - passing
+    assert run.outcome() is not None
+    run.remove()
+    assert run.modified() == {}
+
+
 def test_storage_that_refuses_everything_is_a_backend_error(
     bucket: str, proxy: Proxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
