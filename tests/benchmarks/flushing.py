@@ -37,7 +37,7 @@ def measure(bench: Bench) -> list[Row]:
             f"{often.median('receipts'):.0f} receipts, {often.median('cost') * 1e3:.1f} ms each",
             spread=f"{min(single):.2f} to {max(single):.2f} %",
             how=f"the time that beginning a part of {ARRAYS} arrays and putting its receipt takes, of the shortest "
-            f"interval between two ({USUAL_SECONDS:g} s); the times of the whole tasks differ by less than the machine's noise",
+            f"interval between two ({USUAL_SECONDS:g} s); the times of whole tasks differ by less than the noise",
         )
     ]
 
