@@ -30,3 +30,7 @@ bench *ARGS:
 fix:
     uv run ruff check --fix
     uv run ruff format
+
+# Kill clients and workers at random, and see every run published whole. A failing round is repeated with its seed.
+chaos rounds="200" seed="":
+    uv run python -m tests.faults.chaos --rounds {{rounds}} {{ if seed == "" { "" } else { "--seed " + seed } }}

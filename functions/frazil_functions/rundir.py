@@ -18,10 +18,11 @@ from itertools import islice
 from typing import Final
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore
 
 from frazil_functions.errors import BackendError, InvalidInputError, ReceiptError
+from frazil_functions.reading.failures import is_transient
 from frazil_functions.records import RunOutcome, RunRecord, RunTarget, dump_record, load_record
 from frazil_functions.repositories import Location
 from frazil_functions.storage import open_store
@@ -42,8 +43,13 @@ _STAGED: Final = re.compile(r"(plan\.json|run\.json|outcome\.json|fork-[0-9a-f]{
 _ERRORS: Final = (BaseError, OSError)
 _GETS: Final = 16
 """How many receipts are fetched, and held, at once."""
-_PUTS: Final = 6
-"""How often an object is put, within some six seconds beside what the library tries itself."""
+_PUT_SECONDS: Final = 60.0
+"""How long an object is put again and again over a network that fails."""
+_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+"""What is waited before something is tried again: first, and at most."""
+_LOOKS: Final = 5
+"""How often to look for an object that is said to exist; a request that lost a race may be told so early."""
 
 
 class RunDirectory:
@@ -231,23 +237,36 @@ class RunDirectory:
         """
         store = self._store(make=True)
         assert store is not None
-        for attempt in range(_PUTS):
+        until, pause = time.monotonic() + _PUT_SECONDS, _PAUSE_SECONDS
+        while True:
             try:
                 obstore.put(store, name, data, mode="create", use_multipart=False)
-            except (AlreadyExistsError, GenericError) as error:
-                if isinstance(store, LocalStore) and not isinstance(error, AlreadyExistsError):
-                    raise self._refused(name, "stored", error) from error
-                standing = self._get(name)
+            except AlreadyExistsError as error:
+                # A repeated request whose first answer was lost is told this too, of its own bytes; and one that met
+                # another of the same name is, although neither may have been done.
+                standing = self._standing(name)
                 if standing is not None:
                     return standing
-                if attempt == _PUTS - 1:
+                if time.monotonic() > until:
                     raise self._refused(name, "stored", error) from error
-                time.sleep(0.1 * 2**attempt)
             except _ERRORS as error:
-                raise self._refused(name, "stored", error) from error
+                # A conditional request whose connection broke may have been done, so obstore does not repeat it.
+                # Here it may be: whatever stands then is told apart by its bytes.
+                if not is_transient(error) or time.monotonic() + pause > until:
+                    raise self._refused(name, "stored", error) from error
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
                 return data
-        raise AssertionError  # the last attempt returned or raised
+
+    def _standing(self, name: str) -> bytes | None:
+        """The bytes of an object that is said to be there; None if it does not turn up."""
+        for look in range(_LOOKS):
+            standing = self._get(name)
+            if standing is not None:
+                return standing
+            time.sleep(_PAUSE_SECONDS * 2**look)
+        return None
 
     def _put_same(self, name: str, data: bytes) -> None:
         if self._put(name, data) != data:

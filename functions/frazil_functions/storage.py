@@ -15,7 +15,11 @@ from frazil_functions.text import words
 if TYPE_CHECKING:
     from obstore.store import RetryConfig, S3Config  # types of the stubs alone
 
-_RETRY: "Final[RetryConfig]" = {"retry_timeout": timedelta(seconds=60)}
+_RETRY: "Final[RetryConfig]" = {
+    "retry_timeout": timedelta(seconds=60),
+    "max_retries": 100,  # the ten that there are by default can be over within two seconds
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
+}
 """How long a request is repeated before storage counts as down."""
 
 

@@ -1,5 +1,10 @@
 """Words for people."""
 
+import re
+from typing import Final
+
+_BELOW: Final = re.compile(r"\n\s*\n(?:Debug source|\s*context:)")
+
 
 def size(nbytes: float) -> str:
     """A number of bytes as a person reads it."""
@@ -11,8 +16,8 @@ def size(nbytes: float) -> str:
 
 
 def words(error: BaseException) -> str:
-    """The error without the dump of the request that obstore puts below it."""
-    return " ".join(str(error).partition("\n\nDebug source")[0].split())
+    """The error without what stands below it: obstore's dump of the request, Icechunk's of its stack."""
+    return " ".join(_BELOW.split(str(error), maxsplit=1)[0].split())
 
 
 def duration(seconds: float) -> str:

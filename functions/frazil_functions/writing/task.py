@@ -22,6 +22,7 @@ from frazil_functions.reading.encoding import Values, checksum
 from frazil_functions.reading.sources import FileSources, Source
 from frazil_functions.regions import Region
 from frazil_functions.tasks import RegionReceipt, WriteTask, Written
+from frazil_functions.text import words
 from frazil_functions.writing.parts import Part, Parts
 from frazil_functions.writing.targets import Target, check_values, kept
 
@@ -175,7 +176,8 @@ class _Work:
     def _ended(self, write: asyncio.Task[None]) -> None:
         self._writes.discard(write)
         if not write.cancelled():
-            self._error = self._error or write.exception()
+            error = write.exception()  # asked of each, or asyncio reports it to nobody as never retrieved
+            self._error = self._error or error
 
     async def _read(self, region: Region, target: Target) -> Values:
         loop = asyncio.get_running_loop()
@@ -204,7 +206,7 @@ async def _write_region(region: Region, values: Values, part: Part) -> RegionRec
     # All of them are waited for, so that none goes on behind the error of another.
     for error in await asyncio.gather(*writes, return_exceptions=True):
         if isinstance(error, icechunk.IcechunkError):
-            raise BackendError(f"{region} could not be written: {error}") from error
+            raise BackendError(f"{region} could not be written: {words(error)}") from error
         if error is not None:
             raise error
     return RegionReceipt(region, targets[-1].grid.count(region), values.nbytes, crc)
