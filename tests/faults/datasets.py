@@ -19,7 +19,7 @@ from frazil.job import plan_target
 from frazil.planning.make import Options, make_plan
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import silent
-from frazil_functions.plan import Plan
+from frazil_functions.plan import Plan, PlanTarget
 from frazil_functions.repositories import locate, open_repository, storage_of
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.runs.start import directory_of
@@ -223,7 +223,13 @@ def conversion(
     serial = frazil.SerialExecutor()
     found = scan_sources(sources, Wanted(), serial, silent)
     options = Options(chunks={"time": 2}, workers=tasks, region_bytes=1, task_bytes=1)
-    return Conversion(noise, make_plan(found, plan_target(target, "", "main"), options), target, base, folder)
+    return Conversion(
+        noise,
+        make_plan(found, plan_target(target, PlanTarget(None, "", "main", None, "create"))[0], options),
+        target,
+        base,
+        folder,
+    )
 
 
 def upload(paths: list[str], bucket: str, server: str) -> list[str]:
