@@ -3,11 +3,13 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import xarray as xr
 
 import frazil.job
 from frazil.cli import main
+from frazil.jobfile import job_start_of, load
 from frazil_functions.repositories import locate, storage_of
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.tasks import Receipt
@@ -427,3 +430,26 @@ def test_a_job_file_publishes_to_replicas_too(job: Path) -> None:
         values.append(read(job.parent / f"{name}.icechunk"))
     xr.testing.assert_identical(*values)
     xr.testing.assert_identical(values[0], xr.decode_cf(whole()))
+
+
+def test_the_guide_s_example_runs(job: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "workers.md").read_text()
+    told, _ = re.findall(r"^```toml\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    (script,) = re.findall(r"^```sh\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    job.write_text(told)
+    assert load(job).worker.finish_deadline == 3600
+    line = script.replace("frazil worker", f"{sys.executable} -m frazil.cli worker")
+    done = subprocess.run(["bash", "-c", line], cwd=job.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Run backfill is published as" in done.stdout
+    xr.testing.assert_identical(read(job.parent / "archive.icechunk"), xr.decode_cf(whole()))
+
+
+def test_the_guide_s_update_writes_a_group_for_every_start(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "workers.md").read_text()
+    _, told = re.findall(r"^```toml\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    (tmp_path / "job.toml").write_text(told)
+    (name,) = re.findall(r"`(update-\d+)`", guide)
+    (given,) = re.findall(r"`--job-start (\S+)`", guide)
+    assert load(tmp_path / "job.toml", job_start_of(name)).group == "2026-01-01T06Z"
+    assert load(tmp_path / "job.toml", datetime.fromisoformat(given)).group == "2026-01-02T06Z"

@@ -18,6 +18,7 @@ import yaml
 
 from frazil import cli
 from frazil.jobfile import JobFile, job_start_of, load
+from frazil_functions.errors import InvalidInputError
 from frazil_functions.repositories import locate
 from frazil_functions.runs.start import runs_of
 
@@ -259,7 +260,7 @@ def test_an_update_writes_what_the_time_in_its_name_says(tmp_path: Path) -> None
     assert first.sources == ("s3://raw/2026-01-02/06z/*.nc",)
     assert first.group == "2026-01-02T06Z"
     assert first.message == "Forecast of 2026-01-02 06:00 UTC"
-    with pytest.raises(cli.InvalidInputError, match="CronJob"):
+    with pytest.raises(InvalidInputError, match="CronJob"):
         load(path, job_start_of(f"{name}-manual"))
 
 
