@@ -3,11 +3,13 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import xarray as xr
 
 import frazil.job
 from frazil.cli import main
+from frazil.jobfile import job_start_of, load
 from frazil_functions.repositories import locate, storage_of
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.tasks import Receipt
@@ -427,3 +430,41 @@ def test_a_job_file_publishes_to_replicas_too(job: Path) -> None:
         values.append(read(job.parent / f"{name}.icechunk"))
     xr.testing.assert_identical(*values)
     xr.testing.assert_identical(values[0], xr.decode_cf(whole()))
+
+
+def test_the_guide_s_example_runs(job: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "workers.md").read_text()
+    told, _ = re.findall(r"^```toml\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    (script,) = re.findall(r"^```sh\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    job.write_text(told)
+    assert load(job).worker.finish_deadline == 3600
+    line = script.replace("frazil worker", f"{sys.executable} -m frazil.cli worker")
+    done = subprocess.run(["bash", "-c", line], cwd=job.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Run backfill is published as" in done.stdout
+    xr.testing.assert_identical(read(job.parent / "archive.icechunk"), xr.decode_cf(whole()))
+
+
+def test_the_guide_s_update_appends_what_is_new(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "workers.md").read_text()
+    _, told = re.findall(r"^```toml\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    (tmp_path / "job.toml").write_text(told)
+    (name,) = re.findall(r"`(update-\d+)`", guide)
+    (given,) = re.findall(r"`--job-start (\S+)`", guide)
+    first, second = job_start_of(name), datetime.fromisoformat(given)
+    assert load(tmp_path / "job.toml", first).message == "Observations up to 2026-01-01 06:00 UTC"
+    assert load(tmp_path / "job.toml", second).message == "Observations up to 2026-01-02 06:00 UTC"
+    folder = tmp_path / "raw" / "2026-01-01"
+    folder.mkdir(parents=True)
+    where = tmp_path / "archive.icechunk"
+    (tmp_path / "job.toml").write_text(told.replace("s3://raw", "raw").replace("s3://bucket/archive", where.name))
+    whole().isel(time=slice(0, 9)).to_netcdf(folder / "a.nc")
+    frazil.convert(folder / "a.nc", where, chunks={"time": 4}, executor=frazil.SerialExecutor())
+    for number, (start, stop) in enumerate(((9, 13), (13, 16), (16, 16))):
+        if stop > start:
+            whole().isel(time=slice(start, stop)).to_netcdf(folder / f"b{number}.nc")
+        run_dir = f"{where}.frazil/update-{29454120 + number}"
+        for index in range(2):
+            assert main(command(tmp_path / "job.toml", index, 2, run_dir)) == 0
+        xr.testing.assert_identical(read(where), xr.decode_cf(whole().isel(time=slice(0, stop))))
+    assert len(list(frazil.open_repository(where).ancestry(branch="main"))) == 4, "nothing new, nothing committed"

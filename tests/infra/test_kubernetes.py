@@ -16,9 +16,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-import frazil
 from frazil import cli
 from frazil.jobfile import JobFile, job_start_of, load
+from frazil_functions.errors import InvalidInputError
 from frazil_functions.repositories import locate
 from frazil_functions.runs.start import runs_of
 
@@ -257,10 +257,10 @@ def test_an_update_writes_what_the_time_in_its_name_says(tmp_path: Path) -> None
     path = tmp_path / "job.toml"
     path.write_text(CONFIGS["cronjob"]["data"]["job.toml"])
     first = load(path, job_start_of(f"{name}-{int(START.timestamp()) // 60}"))
-    assert first.sources == ("s3://raw/2026-01-02/06z/*.nc",)
-    assert first.group == "2026-01-02T06Z"
-    assert first.message == "Forecast of 2026-01-02 06:00 UTC"
-    with pytest.raises(frazil.InvalidInputError, match="CronJob"):
+    assert first.sources == ("s3://raw/2026-01-02/*.nc",)
+    assert (first.mode, first.on_overlap, first.append_dim) == ("append", "skip", "time")
+    assert first.message == "Observations up to 2026-01-02 06:00 UTC"
+    with pytest.raises(InvalidInputError, match="CronJob"):
         load(path, job_start_of(f"{name}-manual"))
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 import frazil
 from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory, RunOutcome
+from frazil_functions.runs.finish import finish
 from frazil_functions.runs.run import Run, open_run
 from frazil_functions.runs.start import Wishes, start
 from frazil_functions.runs.worker import Assignment, Place, work, write_missing
@@ -186,13 +187,30 @@ def test_a_run_of_another_version_is_not_gone_on_with(
     assert directory.list_receipts() == []
 
 
+def test_a_last_worker_that_another_one_overtakes_tells_of_the_same_end(
+    small_plan: frazil.Plan, directory: RunDirectory, tmp_path: Path
+) -> None:
+    def overtaken() -> Run:
+        run = start(small_plan, directory)
+        for number in range(len(run.plan.tasks)):
+            write_missing(run, number)
+        late = open_run(directory)
+        finish(run)
+        return late
+
+    assert work(Place(0, 1), directory, overtaken) == directory.outcome()
+    assert directory.list_receipts() == []
+    check_published(tmp_path)
+
+
 def test_two_last_workers_publish_one_commit(small_plan: frazil.Plan, directory: RunDirectory, tmp_path: Path) -> None:
-    start(small_plan, directory)
-    late = open_run(directory)
+    run = start(small_plan, directory)
+    for number in range(len(run.plan.tasks)):
+        write_missing(run, number)
     outcomes: list[RunOutcome | None] = []
 
     def last() -> None:
-        outcomes.append(work(Place(0, 1), directory, lambda: late))
+        outcomes.append(work(Place(0, 1), directory, never))
 
     threads = [threading.Thread(target=last) for _ in range(2)]
     for thread in threads:
