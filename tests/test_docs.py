@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import frazil
+
 TOP = Path(__file__).parents[1]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
 NORTH_AMERICA = TOP / "tests" / "data" / "north-america"
@@ -40,6 +42,8 @@ def test_the_readme_s_commands_run(checkout: Path) -> None:
     lines = [line for block in blocks(TOP / "README.md", "sh") for line in block.splitlines()]
     commands = [found.group(0) for line in lines if (found := re.search(r"frazil (plan|convert) [^#]*", line))]
     assert len(commands) == 3
+    later = [found.group(0) for line in lines if (found := re.search(r"frazil (runs|resume|gc) [^#]*", line))]
+    assert len(later) == 3
     for command in commands:
         shutil.rmtree(checkout / "archive.icechunk", ignore_errors=True)
         words = [sys.executable, "-m", "frazil.cli", *shlex.split(command)[1:]]
@@ -47,6 +51,11 @@ def test_the_readme_s_commands_run(checkout: Path) -> None:
         done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)  # noqa: S602 - for the globs
         assert done.returncode == 0, done.stderr
         assert "air_temperature" in done.stdout
+    (run,) = [one for one in frazil.runs(checkout / "archive.icechunk") if one.snapshot_id in done.stdout]
+    for command in later:
+        words = [sys.executable, "-m", "frazil.cli", *command.replace("RUN", run.run_id).split()[1:]]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
