@@ -26,7 +26,7 @@ from frazil_functions.plan import Plan, PlanTarget, Replica
 from frazil_functions.records import Verify
 from frazil_functions.repositories import Location, check_target, locate, location_of, open_repository
 from frazil_functions.rundir import RunDirectory, RunOutcome, list_runs
-from frazil_functions.runs.finish import check_bases, finish
+from frazil_functions.runs.finish import check_bases, clear_published, finish
 from frazil_functions.runs.publish import tip_of
 from frazil_functions.runs.run import Run, open_run
 from frazil_functions.runs.start import Wishes, directory_of, new_run_id, runs_of, start
@@ -239,7 +239,8 @@ def resume(
         raise InvalidInputError("the repository's storage has no name; say where the run lives (run_directory)")
     begun = _reopen(directory, opened)
     outcome = begun.directory.outcome()
-    if outcome is not None and outcome.state == "published":
+    if outcome is not None:
+        clear_published(begun, outcome)
         return _result(begun, outcome, Spent(), began, already=True)
     check_bases(begun)
     with _using(executor) as calls:

@@ -83,7 +83,7 @@ def finish(
         if ended is None:
             require_complete(run, gathering)
     if ended is not None:
-        return check_published(run.directory, ended)
+        return clear_published(run, ended)
     reading = reading or Reading(run.record.verify)
     done = [_publish(run, at, gathering, reading, tell) for at in range(len(run.repos))]
     ended = RunOutcome(
@@ -131,6 +131,16 @@ def clear(run: Run) -> None:
         run.directory.remove_work()
     except (icechunk.IcechunkError, BackendError, OSError) as error:
         logger.warning("run %s is published, and what it left could not be removed: %s", run.run_id, error)
+
+
+def clear_published(run: Run, outcome: RunOutcome) -> RunOutcome:
+    """The outcome of a run that was published, and nothing left of its work; one that was abandoned is an error.
+
+    Whoever published it may have died before removing it, and others have added to it since.
+    """
+    check_published(run.directory, outcome)
+    clear(run)
+    return outcome
 
 
 def check_published(directory: RunDirectory, outcome: RunOutcome) -> RunOutcome:
