@@ -20,7 +20,7 @@ from frazil.planning.make import Options, make_plan
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import Listener, Progress, Result, Spent, Stage, silent
 from frazil_functions import handler
-from frazil_functions.errors import InvalidInputError, nearest
+from frazil_functions.errors import FrazilError, InvalidInputError, nearest
 from frazil_functions.forks import check_no_secret, dump_fork, read_fork
 from frazil_functions.plan import Plan, PlanTarget, Replica
 from frazil_functions.records import Verify
@@ -238,10 +238,9 @@ def resume(
     else:
         raise InvalidInputError("the repository's storage has no name; say where the run lives (run_directory)")
     begun = _reopen(directory, opened)
-    outcome = begun.directory.outcome()
-    if outcome is not None:
-        clear_published(begun, outcome)
-        return _result(begun, outcome, Spent(), began, already=True)
+    done = _done_before(begun, began)
+    if done is not None:
+        return done
     check_bases(begun)
     with _using(executor) as calls:
         calls.warm()
@@ -380,8 +379,11 @@ def _reopen(directory: RunDirectory, repo: icechunk.Repository | None) -> Run:
 
 
 def _complete(begun: Run, calls: Executor, retry: Retry, reading: Reading, listener: Listener, began: float) -> Result:
-    """Execute what is missing, and finish."""
+    """Execute what is missing, and finish; only clear up what was published before."""
     record = begun.record
+    done = _done_before(begun, began)
+    if done is not None:
+        return done
 
     def tell(stage: Stage) -> None:
         listener(Progress(stage, record.regions, record.regions, record.nbytes, record.nbytes, run_id=record.run_id))
@@ -394,8 +396,26 @@ def _complete(begun: Run, calls: Executor, retry: Retry, reading: Reading, liste
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(f"run {record.run_id} keeps what it has written; resume it to go on")
         raise
+    except FrazilError:
+        # Another driver that has published the run has removed what this one was working with.
+        done = _done_before(begun, began)
+        if done is None:
+            raise
+        return done
     tell("done")
     return _result(begun, outcome, spent, began)
+
+
+def _done_before(begun: Run, began: float) -> Result | None:
+    """What a run says that somebody has published already, of which nothing is left but the record; None if none has.
+
+    Raises
+    ------
+    InvalidInputError
+        If it was abandoned.
+    """
+    ended = begun.directory.outcome()
+    return None if ended is None else _result(begun, clear_published(begun, ended), Spent(), began, already=True)
 
 
 def _result(begun: Run, outcome: RunOutcome, spent: Spent, began: float, *, already: bool = False) -> Result:
