@@ -142,7 +142,7 @@ class _Execution:
     doubled: set[int] = field(default_factory=set)
 
     def go(self, tasks: list[WriteTask]) -> None:
-        """Call until nothing is missing."""
+        """Call until nothing is missing, or another driver has ended the run."""
         self.submit(tasks)
         while self.following.gathering.missing_count:
             if not self.calls.outstanding and not self.due:
@@ -160,6 +160,8 @@ class _Execution:
                     assert outcome.value is not None
                     self.returned(call.task, outcome.value)
             if not self.following.wait:
+                if self.run.directory.outcome() is not None:
+                    return  # another driver has ended the run, and finishing says how
                 self.following.look()
                 self.back_up()
                 self.submit_due()

@@ -22,13 +22,13 @@ from frazil.planning.make import Options, make_plan
 from frazil.planning.scan import Existing, Wanted, scan_existing, scan_sources
 from frazil.report import Listener, Progress, Result, Spent, Stage, silent
 from frazil_functions import handler
-from frazil_functions.errors import InvalidInputError, nearest
+from frazil_functions.errors import FrazilError, InvalidInputError, nearest
 from frazil_functions.forks import check_no_secret, dump_fork, read_fork
 from frazil_functions.plan import Mode, Plan, PlanTarget, Replica
 from frazil_functions.records import Verify
 from frazil_functions.repositories import Location, check_target, locate, location_of, open_repository
 from frazil_functions.rundir import RunDirectory, RunOutcome, list_runs
-from frazil_functions.runs.finish import check_bases, check_published, finish
+from frazil_functions.runs.finish import check_bases, clear_published, finish
 from frazil_functions.runs.publish import tip_of
 from frazil_functions.runs.run import Run, open_run
 from frazil_functions.runs.start import Wishes, directory_at, directory_of, new_run_id, runs_of, start
@@ -206,9 +206,6 @@ def run(  # noqa: PLR0913 - as above
             if run_id is None and directory.record() is None:
                 directory.remove()  # nobody else knows of it
             raise
-        outcome = directory.outcome()
-        if outcome is not None:
-            return _result(begun, check_published(directory, outcome), Spent(), began, already=True)
         return _complete(begun, calls, retry or Retry(), Reading(verify), listener, began)
 
 
@@ -256,9 +253,9 @@ def resume(
     else:
         raise InvalidInputError("the repository's storage has no name; say where the run lives (run_directory)")
     begun = _reopen(directory, opened)
-    outcome = directory.outcome()
-    if outcome is not None:
-        return _result(begun, check_published(directory, outcome), Spent(), began, already=True)
+    done = _done_before(begun, began)
+    if done is not None:
+        return done
     check_bases(begun)
     with _using(executor) as calls:
         calls.warm()
@@ -400,8 +397,11 @@ def _reopen(directory: RunDirectory, repo: icechunk.Repository | None) -> Run:
 
 
 def _complete(begun: Run, calls: Executor, retry: Retry, reading: Reading, listener: Listener, began: float) -> Result:
-    """Execute what is missing, and finish."""
+    """Execute what is missing, and finish; only clear up what was published before."""
     record = begun.record
+    done = _done_before(begun, began)
+    if done is not None:
+        return done
 
     def tell(stage: Stage) -> None:
         listener(Progress(stage, record.regions, record.regions, record.nbytes, record.nbytes, run_id=record.run_id))
@@ -414,8 +414,26 @@ def _complete(begun: Run, calls: Executor, retry: Retry, reading: Reading, liste
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(f"run {record.run_id} keeps what it has written; resume it to go on")
         raise
+    except FrazilError:
+        # Another driver that has published the run has removed what this one was working with.
+        done = _done_before(begun, began)
+        if done is None:
+            raise
+        return done
     tell("done")
     return _result(begun, outcome, spent, began)
+
+
+def _done_before(begun: Run, began: float) -> Result | None:
+    """What a run says that somebody has published already, of which nothing is left but the record; None if none has.
+
+    Raises
+    ------
+    InvalidInputError
+        If it was abandoned.
+    """
+    ended = begun.directory.outcome()
+    return None if ended is None else _result(begun, clear_published(begun, ended), Spent(), began, already=True)
 
 
 def _result(begun: Run, outcome: RunOutcome, spent: Spent, began: float, *, already: bool = False) -> Result:

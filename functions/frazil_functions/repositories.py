@@ -16,6 +16,9 @@ from frazil_functions.settings import environment
 
 _LOCK_SECONDS: Final = 120.0
 
+FIRST_OBJECTS: Final = frozenset({"snapshots/1CECHNKREP0F1RSTCMT0", "transactions/1CECHNKREP0F1RSTCMT0"})
+"""What Icechunk writes of a new repository before the object that makes it one; the same in each."""
+
 _MANIFEST_SPAN: Final = 1000
 """Chunks along an array's first dimension that share a manifest in a repository of ours.
 
@@ -177,11 +180,16 @@ def _exists(location: Location) -> bool:
         exists = icechunk.Repository.exists(storage_of(location))
     except icechunk.IcechunkError as error:
         raise BackendError(f"{location} cannot be reached: {_first_line(error)}") from error
-    if path is not None and not exists:
+    if path is not None and not exists and not _begun(path):
         raise InvalidInputError(
             f"{location} is a directory that holds something other than an Icechunk repository; name another"
         )
     return exists
+
+
+def _begun(path: Path) -> bool:
+    """Whether nothing is there but what is left of a creation that was ended, or is under way."""
+    return {str(found.relative_to(path)) for found in path.rglob("*") if not found.is_dir()} <= FIRST_OBJECTS
 
 
 def _check_directory(path: Path) -> None:
@@ -198,7 +206,7 @@ def _check_directory(path: Path) -> None:
         raise InvalidInputError(f"{nearest} cannot be written; choose another target or change its permissions")
 
 
-def open_repository(where: "str | Path | Location", *, create: bool = True) -> icechunk.Repository:
+def open_repository(where: "str | Path | Location", *, create: bool = True, begun: bool = False) -> icechunk.Repository:
     """Open an Icechunk repository, and create it if there is none.
 
     Credentials come from the environment, as the cloud's own tools take them; none is kept.
@@ -209,6 +217,9 @@ def open_repository(where: "str | Path | Location", *, create: bool = True) -> i
         A local path, or an s3://, gs:// or az:// URL.
     create
         Whether to create a repository where there is none.
+    begun
+        Whether somebody has looked, and nothing is there but `FIRST_OBJECTS`. Icechunk itself refuses to create a
+        repository beside anything, and so beside what is left of a creation that was ended.
 
     Returns
     -------
@@ -235,7 +246,7 @@ def open_repository(where: "str | Path | Location", *, create: bool = True) -> i
     try:
         if exists:
             return _open(location)
-        return _create(location)
+        return _create(location, begun=begun)
     except icechunk.IcechunkError as error:
         raise BackendError(f"{location} cannot be opened: {_first_line(error)}") from error
 
@@ -244,13 +255,13 @@ def _open(location: Location) -> icechunk.Repository:
     return icechunk.Repository.open(storage_of(location), config=_patience() if location.path is None else None)
 
 
-def _create(location: Location) -> icechunk.Repository:
+def _create(location: Location, *, begun: bool) -> icechunk.Repository:
     """Create a repository, or open the one that somebody else has created at the same time."""
     with exclusive(location):
         if location.path is not None and _exists(location):
             return _open(location)
         try:
-            created = icechunk.Repository.create(storage_of(location), config=_new_config())
+            created = icechunk.Repository.create(storage_of(location), config=_new_config(), check_clean_root=not begun)
             return created if location.path is not None else _open(location)
         except icechunk.IcechunkError:
             if location.path is not None or not _exists(location):

@@ -1,5 +1,6 @@
 """The object store below a location: what region and endpoint it has, and how long storage may fail."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -60,6 +61,22 @@ def _open_s3(location: Location, bucket: str, prefix: str) -> S3Store:
         client_options={"allow_http": bool(endpoint and endpoint.startswith("http://"))},
         retry_config=_RETRY,
     )
+
+
+def holds_only(location: Location, names: Collection[str]) -> bool:
+    """Whether no object lies below a location but some of these.
+
+    Raises
+    ------
+    BackendError
+        If it cannot be listed.
+    """
+    if location.path is not None and not location.path.is_dir():
+        return True
+    try:
+        return all(found["path"] in names for page in obstore.list(open_store(location)) for found in page)
+    except (BaseError, OSError) as error:
+        raise BackendError(f"{location} cannot be listed: {words(error)}") from error
 
 
 def read_object(location: Location) -> bytes:

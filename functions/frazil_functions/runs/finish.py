@@ -9,7 +9,14 @@ from typing import Final, Literal
 
 import icechunk
 
-from frazil_functions.errors import BackendError, ConflictError, IncompleteRunError, InvalidInputError, ReceiptError
+from frazil_functions.errors import (
+    BackendError,
+    ConflictError,
+    FrazilError,
+    IncompleteRunError,
+    InvalidInputError,
+    ReceiptError,
+)
 from frazil_functions.forks import dump_fork, read_fork
 from frazil_functions.rundir import RunDirectory, RunOutcome
 from frazil_functions.runs.admit import check_merged
@@ -76,6 +83,18 @@ def finish(
     InvalidInputError
         If the run was abandoned.
     """
+    try:
+        return _finish(run, gathering, reading or Reading(run.record.verify), tell)
+    except (FrazilError, icechunk.IcechunkError) as error:
+        # Whoever was faster has removed what this one was working with.
+        ended = run.directory.outcome()
+        if ended is None or ended.state != "published":
+            raise
+        logger.info("run %s was published by somebody else meanwhile: %s", run.run_id, error)
+        return clear_published(run, ended)
+
+
+def _finish(run: Run, gathering: Gathering | None, reading: Reading, tell: Tell) -> RunOutcome:
     ended = run.directory.outcome()
     if ended is None and not all(_published(run, at) for at in range(len(run.repos))):
         gathering = gathering or gather(run)
@@ -83,8 +102,7 @@ def finish(
         if ended is None:
             require_complete(run, gathering)
     if ended is not None:
-        return check_published(run.directory, ended)
-    reading = reading or Reading(run.record.verify)
+        return clear_published(run, ended)
     if run.plan.region_count:
         done = [_publish(run, at, gathering, reading, tell) for at in range(len(run.repos))]
     else:  # nothing is new, and a commit of nothing would only be noise
@@ -136,6 +154,16 @@ def clear(run: Run) -> None:
         logger.warning("run %s is published, and what it left could not be removed: %s", run.run_id, error)
 
 
+def clear_published(run: Run, outcome: RunOutcome) -> RunOutcome:
+    """The outcome of a run that was published, and nothing left of its work; one that was abandoned is an error.
+
+    Whoever published it may have died before removing it, and others have added to it since.
+    """
+    check_published(run.directory, outcome)
+    clear(run)
+    return outcome
+
+
 def check_published(directory: RunDirectory, outcome: RunOutcome) -> RunOutcome:
     """The outcome of a run that was published; one that was abandoned is an error."""
     if outcome.state != "published":
@@ -176,7 +204,12 @@ def check_bases(run: Run) -> None:
     """
     for at, (repo, target) in enumerate(zip(run.repos, run.record.targets, strict=True)):
         if _published(run, at) is None:
-            check_disjoint(repo, run.plan, target.base, _tip(run, at))
+            try:
+                check_disjoint(repo, run.plan, target.base, _tip(run, at))
+            except ConflictError:
+                # What overlaps may be this very run, published by somebody else since that was looked at.
+                if _published(run, at) is None:
+                    raise
 
 
 def _tip(run: Run, at: int) -> str:
@@ -203,6 +236,12 @@ def _publish(run: Run, at: int, gathering: Gathering | None, reading: Reading, t
             return _replay(run, at, reading, tell)
         except (MovedError, icechunk.ConflictError, icechunk.NotFoundError) as error:
             problem = error
+        except (ConflictError, IncompleteRunError):
+            # What overlaps may be this very run, published by somebody else since that was looked at.
+            done = _published(run, at)
+            if done is None:
+                raise
+            return done
     raise ConflictError(
         f"the branch {run.plan.target.branch!r} moved {TRIES} times while run {run.run_id} was being published; resume "
         f"it when there is less going on: {problem}"

@@ -65,7 +65,7 @@ class Gathering:
     @property
     def missing(self) -> list[Region]:
         """Regions of the plan that no admitted receipt holds, in the plan's spelling, sorted."""
-        return sorted(self.expected.regions - self.written.keys(), key=str)
+        return sorted(self.expected.regions - self.written.keys(), key=lambda region: (region.array, region.ranges))
 
     @property
     def missing_count(self) -> int:

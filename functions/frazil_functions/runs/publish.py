@@ -77,9 +77,11 @@ class PrivateBranch:
         ------
         MovedError
             If the target branch is somewhere else.
+        icechunk.NotFoundError
+            If it is gone.
         """
         with exclusive(self.location):
-            tip = tip_of(self.repo, self.target)
+            tip = self.repo.lookup_branch(self.target)
             if tip != self.base:
                 raise MovedError(self.target, self.base, tip)
             try:

@@ -18,13 +18,14 @@ from frazil_functions.forks import check_no_secret, dump_fork, read_fork, requir
 from frazil_functions.plan import Plan
 from frazil_functions.reading.encoding import Values
 from frazil_functions.records import Verify
-from frazil_functions.repositories import Location, check_target, location_of, open_repository
+from frazil_functions.repositories import FIRST_OBJECTS, Location, check_target, location_of, open_repository
 from frazil_functions.rundir import RunDirectory, RunRecord, RunTarget, check_outside
 from frazil_functions.runs.disjoint import check_disjoint
 from frazil_functions.runs.publish import PrivateBranch, tip_of
 from frazil_functions.runs.run import Run, open_run
 from frazil_functions.runs.template import extend_template, read_static, write_template
 from frazil_functions.runs.verify import Reading
+from frazil_functions.storage import holds_only
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ def start(
     opened = _open_existing(plan, repo)
     directory.put_plan(plan.to_json())
     repos = tuple(
-        one or open_repository(_named(location)) for one, location in zip(opened, plan.target.locations, strict=True)
+        one or _created(_named(location)) for one, location in zip(opened, plan.target.locations, strict=True)
     )
     with contextlib.ExitStack() as undo:
         static = read_static(plan.template, plan.sources[0]) if plan.target.mode == "create" else {}
@@ -234,6 +235,11 @@ def _open_existing(plan: Plan, repo: icechunk.Repository | None) -> list[icechun
             check_no_secret(state)
             _base(plan, one, base)
     return opened
+
+
+def _created(location: Location) -> icechunk.Repository:
+    """A new repository, or the one that somebody else has made meanwhile."""
+    return open_repository(location, begun=holds_only(location, FIRST_OBJECTS))
 
 
 def _base(plan: Plan, repo: icechunk.Repository, planned: str | None) -> str:
