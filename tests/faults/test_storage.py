@@ -10,6 +10,9 @@ import icechunk
 import pytest
 
 import frazil
+from frazil.execution.executor import Outcome
+from frazil.execution.serial import SerialCalls
+from frazil_functions import handler
 from frazil_functions.runs.run import open_run
 from frazil_functions.runs.start import start
 from frazil_functions.runs.worker import Place, work, write
@@ -269,4 +272,30 @@ def test_a_worker_that_waits_lists_the_receipts_of_a_run_once_a_second(job: Conv
     waiting.join(30)
     assert ended[0] is not None
     assert_about_one_a_second(lists(proxy), time.monotonic() - began, beside=4)
+    job.assert_published()
+
+
+class Flaky(frazil.SerialExecutor):
+    """Calls of which the first ten fail at once."""
+
+    def calls[T, R](self, function: Callable[[T], R]) -> SerialCalls[T, R]:
+        return _FlakyCalls(function) if function is handler.write else super().calls(function)
+
+
+class _FlakyCalls[T, R](SerialCalls[T, R]):
+    failures = 0
+
+    def next(self, timeout: float | None = None) -> Outcome[R] | None:
+        if self.failures == 10 or not self._queue:
+            return super().next(timeout)
+        self.failures += 1
+        return Outcome(self._queue.popleft()[0], error=frazil.BackendError("no room"))
+
+
+@pytest.mark.slow
+def test_tasks_that_fail_again_and_again_add_no_lists(job: Conversion, proxy: Proxy) -> None:
+    job.run(executor=Flaky(), retry=frazil.Retry(attempts=11, backoff=0.0), verify="none")
+    found = lists(proxy)
+    assert len(found) > 4
+    assert all(after.request.began - before.request.began > 0.9 for before, after in pairwise(found[:5]))
     job.assert_published()

@@ -4,10 +4,20 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import pytest
+
+import frazil
+from frazil.execution.executor import Outcome
+from frazil_functions import handler
+from frazil_functions.tasks import WriteTask
 
 from .datasets import Conversion, Noise, conversion, last, upload
 from .processes import owners
@@ -82,4 +92,71 @@ def test_a_worker_that_goes_on_beside_its_backup_does_no_harm(job: Conversion, p
         stopping.go_on()
         assert "published" in last(client.wait(60))
         client.assert_none_left()
+    job.assert_published()
+
+
+class Threads(frazil.SerialExecutor):
+    """Calls in two threads of this process, each of which takes its time; the first call of task 0 hangs."""
+
+    workers = 2
+
+    def calls[T, R](self, function: Callable[[T], R]) -> Any:
+        return _ThreadedCalls(function) if function is handler.write else super().calls(function)
+
+
+class _ThreadedCalls:
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+        self._pool = ThreadPoolExecutor(Threads.workers)
+        self._ended: SimpleQueue[Outcome[Any]] = SimpleQueue()
+        self._begun: dict[int, float] = {}
+        self._left = threading.Event()
+        self._submitted = self._given = 0
+
+    def submit(self, tasks: Sequence[WriteTask]) -> None:
+        for number, task in enumerate(tasks, self._submitted):
+            self._pool.submit(self._call, number, task)
+        self._submitted += len(tasks)
+
+    def _call(self, number: int, task: WriteTask) -> None:
+        self._begun[number] = time.monotonic()
+        if number == 0 and self._left.wait():
+            return
+        time.sleep(0.4)
+        value = self._function(task)
+        del self._begun[number]
+        self._ended.put(Outcome(number, value))
+
+    def next(self, timeout: float | None = None) -> Outcome[Any] | None:
+        with suppress(Empty):
+            outcome = self._ended.get(timeout=timeout)
+            self._given += 1
+            return outcome
+        return None
+
+    @property
+    def outstanding(self) -> int:
+        return self._submitted - self._given
+
+    def running(self) -> Mapping[int, float]:
+        return {number: time.monotonic() - since for number, since in self._begun.copy().items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._left.set()
+        self._pool.shutdown()
+
+
+def test_a_call_is_not_excused_by_the_time_that_others_queued(tmp_path: Path) -> None:
+    job = conversion(Noise(files=24, hours=2), str(tmp_path / "archive"), tmp_path, tasks=24)
+    times: dict[int, float] = {}
+
+    def listen(progress: frazil.Progress) -> None:
+        times.setdefault(progress.done, time.monotonic())
+
+    job.run(executor=Threads(), listener=listen)
+    # 23 calls queued for ten seconds behind each other, and took half a second each.
+    assert times[24] - times[23] < 3.5
     job.assert_published()
