@@ -15,7 +15,7 @@ from frazil.execution.serial import SerialCalls
 from frazil_functions import handler
 from frazil_functions.runs.run import open_run
 from frazil_functions.runs.start import start
-from frazil_functions.runs.worker import Place, work, write
+from frazil_functions.runs.worker import Place, work, write_missing
 
 from .datasets import RUN_ID, Conversion, Noise, conversion, last
 from .processes import Program
@@ -184,9 +184,10 @@ import icechunk
 from frazil_functions.repositories import Location
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.runs.run import open_run
-from frazil_functions.runs.worker import write
+from frazil_functions.runs.worker import write_missing
 icechunk.set_logs_filter("icechunk=error")
-print(json.dumps(write(open_run(RunDirectory(Location(json.loads(sys.argv[1])))), [0, 1])))
+run = open_run(RunDirectory(Location(json.loads(sys.argv[1]))))
+print(json.dumps(sum(write_missing(run, number).regions for number in (0, 1))))
 """
 
 
@@ -268,7 +269,7 @@ def test_a_worker_that_waits_lists_the_receipts_of_a_run_once_a_second(job: Conv
     began = time.monotonic()
     waiting.start()
     time.sleep(10)
-    write(run, [0])
+    write_missing(run, 0)
     waiting.join(30)
     assert ended[0] is not None
     assert_about_one_a_second(lists(proxy), time.monotonic() - began, beside=4)
