@@ -2,7 +2,16 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+
+_AWS_CREDENTIALS: Final = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+"""What says that credentials come from the environment, or from what it names."""
 
 _CLIENT: Final = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_ca_certificate", "proxy_excludes")
 
@@ -21,12 +30,15 @@ class Environment:
         The Azure storage account, from AZURE_STORAGE_ACCOUNT_NAME.
     job_completion_index
         Which worker of an indexed Kubernetes Job this is, from JOB_COMPLETION_INDEX.
+    aws_profile
+        Whether AWS credentials are to be found in the profiles of its command line, and not in the environment.
     """
 
     region: str | None
     endpoint_url: str | None
     azure_account: str | None
     job_completion_index: int | None
+    aws_profile: bool
 
 
 def environment() -> Environment:
@@ -37,7 +49,18 @@ def environment() -> Environment:
         endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
         azure_account=os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") or None,
         job_completion_index=int(index) if index.isascii() and index.isdigit() else None,
+        aws_profile=_has_aws_profile(),
     )
+
+
+def _has_aws_profile() -> bool:
+    if any(os.environ.get(name) for name in _AWS_CREDENTIALS):
+        return False
+    files = (
+        os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
+        os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config",
+    )
+    return any(Path(file).expanduser().is_file() for file in files)
 
 
 def client_options(prefix: str) -> dict[str, str]:

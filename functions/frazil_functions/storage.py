@@ -1,8 +1,9 @@
 """The object store below a location: what region and endpoint it has, and how long storage may fail."""
 
+import importlib.util
 from collections.abc import Collection
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import obstore
 from obstore.exceptions import BaseError
@@ -10,11 +11,12 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from frazil_functions.errors import BackendError, InvalidInputError
 from frazil_functions.repositories import Location
-from frazil_functions.settings import environment
+from frazil_functions.settings import client_options, environment
 from frazil_functions.text import words
 
 if TYPE_CHECKING:
-    from obstore.store import RetryConfig, S3Config  # types of the stubs alone
+    from obstore.auth.boto3 import Boto3CredentialProvider
+    from obstore.store import ClientConfig, RetryConfig, S3Config  # types of the stubs alone
 
 _RETRY: "Final[RetryConfig]" = {
     "retry_timeout": timedelta(seconds=60),
@@ -22,6 +24,26 @@ _RETRY: "Final[RetryConfig]" = {
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
 }
 """How long a request is repeated before storage counts as down."""
+
+
+CONNECT_SECONDS: Final = 5.0
+IDLE_SECONDS: Final = 20.0
+"""How long a server may take to accept a connection, and how long it may say nothing, before that is tried again."""
+
+
+def profile_credentials() -> "Boto3CredentialProvider | None":
+    """Credentials of a profile of AWS' command line, which the library below does not read; None if there is none.
+
+    A single sign-on, a role of a profile or a process that gives credentials work so, too, as they do for Icechunk.
+    """
+    if not environment().aws_profile or importlib.util.find_spec("boto3") is None:
+        return None
+    from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415 - boto3 takes long, and few need it
+
+    try:
+        return Boto3CredentialProvider()
+    except ValueError:  # the files have no credentials for the profile
+        return None
 
 
 def open_store(location: Location) -> ObjectStore:
@@ -34,12 +56,13 @@ def open_store(location: Location) -> ObjectStore:
     if location.path is not None:
         return LocalStore(location.path, mkdir=True)
     if scheme == "gs":
-        return GCSStore(bucket, prefix=prefix, retry_config=_RETRY)
+        return GCSStore(bucket, prefix=prefix, client_options=_options("GOOGLE_"), retry_config=_RETRY)
     if scheme == "az":
         return AzureStore(
             bucket,
             prefix=prefix,
             config={"account_name": environment().azure_account or ""},
+            client_options=_options("AZURE_"),
             retry_config=_RETRY,
         )
     return _open_s3(location, bucket, prefix)
@@ -54,13 +77,23 @@ def _open_s3(location: Location, bucket: str, prefix: str) -> S3Store:
         config["aws_endpoint_url_s3"] = location.endpoint_url
         config["virtual_hosted_style_request"] = False
     endpoint = location.endpoint_url or environment().endpoint_url
-    return S3Store(
-        bucket,
-        prefix=prefix,
-        config=config,
-        client_options={"allow_http": bool(endpoint and endpoint.startswith("http://"))},
-        retry_config=_RETRY,
-    )
+    options = _options("AWS_")
+    if endpoint and endpoint.startswith("http://"):
+        options["allow_http"] = True
+    credentials = profile_credentials()
+    given: dict[str, Any] = {} if credentials is None else {"credential_provider": credentials}
+    return S3Store(bucket, prefix=prefix, config=config, client_options=options, retry_config=_RETRY, **given)
+
+
+def _options(prefix: str) -> "ClientConfig":
+    return {
+        **cast("ClientConfig", client_options(prefix)),
+        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+        "read_timeout": timedelta(seconds=IDLE_SECONDS),
+        "timeout": timedelta(
+            minutes=15
+        ),  # of one request as a whole; a large receipt may take longer than the usual 30 s
+    }
 
 
 def holds_only(location: Location, names: Collection[str]) -> bool:

@@ -16,6 +16,7 @@ from frazil_functions.errors import BackendError, InvalidInputError, ReceiptErro
 from frazil_functions.regions import Region
 from frazil_functions.repositories import Location
 from frazil_functions.rundir import RunDirectory, RunOutcome, RunRecord, RunTarget, check_outside, list_runs
+from frazil_functions.storage import profile_credentials
 from frazil_functions.tasks import Receipt, RegionReceipt, dump_receipt
 
 RECORD = RunRecord(
@@ -487,3 +488,22 @@ def test_a_link_into_the_repository_is_seen_through(tmp_path: Path) -> None:
     (tmp_path / "runs").symlink_to(tmp_path / "r")
     with pytest.raises(InvalidInputError, match="lies in"):
         check_outside(Location(str(tmp_path / "runs/1")), Location(str(tmp_path / "r")))
+
+
+def test_credentials_of_a_profile_are_found_where_the_environment_has_none(
+    bucket: Any, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    assert profile_credentials() is None
+    (tmp_path / "credentials").write_text("[lab]\naws_access_key_id = key\naws_secret_access_key = secret\n")
+    assert profile_credentials() is None, "the profile that is asked for has none"
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    directory = RunDirectory(s3(bucket, s3_server))
+    directory.put_plan(b"plan")
+    assert directory.plan() == b"plan"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    assert profile_credentials() is None, "the environment wins"

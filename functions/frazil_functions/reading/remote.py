@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
-from typing import IO, TYPE_CHECKING, Final, cast
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
@@ -16,6 +16,7 @@ from obstore.store import ObjectStore, from_url
 from frazil_functions.errors import SourceError
 from frazil_functions.reading.failures import source_error
 from frazil_functions.settings import client_options
+from frazil_functions.storage import profile_credentials
 from frazil_functions.text import words
 
 if TYPE_CHECKING:
@@ -98,7 +99,11 @@ def store_of(root: str, patience: Patience = PATIENCE) -> ObjectStore:
             "base": 3,
         },
     }
-    return from_url(root, client_options=options, retry_config=retries)
+    credentials = profile_credentials() if _ENVIRONMENT.get(scheme) == "AWS_" else None
+    settings: dict[str, Any] = {"client_options": options, "retry_config": retries}
+    if credentials is not None:
+        settings["credential_provider"] = credentials
+    return from_url(root, **settings)
 
 
 def split(url: str, patience: Patience = PATIENCE) -> tuple[ObjectStore, str]:
