@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 import frazil
-from frazil_functions.repositories import open_repository
+from frazil_functions.repositories import exclusive, open_repository
 
 from .jobs import HOURS, Clients, Files, Job, assert_whole, here
 
@@ -120,6 +120,15 @@ def test_overlapping_commits_are_named_and_the_run_publishes_when_they_are_taken
     assert job.chunks() - chunks == HOURS - receipted
 
 
+def test_a_run_that_could_not_be_published_is_not_written_on(files: Files, clients: Clients, where: str) -> None:
+    job = Job.make(files, where, group="model")
+    assert clients.say(job.run(dies=("write", 8))) is None
+    overlapping(job)
+    chunks = job.chunks()
+    assert here(job.resume())["error"] == "ConflictError"
+    assert job.chunks() == chunks
+
+
 @pytest.mark.parametrize("at", STAGES[1:], ids=str)
 def test_a_branch_that_is_deleted_is_a_conflict_until_it_is_made_again(
     files: Files, where: str, at: tuple[str, int]
@@ -164,7 +173,8 @@ def moving(job: Job, seconds: float) -> Iterator[list[str]]:
     def move() -> None:
         repo = job.repo
         while not stop.is_set():
-            with contextlib.suppress(icechunk.ConflictError):  # the run was faster
+            # A local disk loses commits of those who do not take the repository's lock.
+            with contextlib.suppress(icechunk.ConflictError), exclusive(job.where):
                 commit(repo, f"others/{len(written)}")
                 written.append(f"others/{len(written)}")
             stop.wait(seconds)

@@ -1,6 +1,7 @@
 """Several that do the same at the same moment: clients that resume one run, start one run, or run one job twice."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import zarr
 
 import frazil
+from frazil_functions.runs.following import LOOK_SECONDS
 
 from .jobs import HOURS, Clients, Files, Job, here
 from .proxy import Kill, Proxy, Rule
@@ -106,11 +108,13 @@ def test_a_run_that_another_client_publishes_meanwhile_is_left_alone(
     def overtake(progress: frazil.Progress) -> None:
         if progress.stage == "write" and progress.done >= 12 and not said:
             said.append(clients.say(job.resume()))
+            time.sleep(LOOK_SECONDS)  # more often, nobody looks
 
     with frazil.SerialExecutor() as executor:
         result = frazil.resume(job.where, job.run_id, executor=executor, listener=overtake)
     assert snapshots(said) == {result.snapshot_id}
     job.assert_published(result.snapshot_id)
+    assert job.chunks() == HOURS
 
 
 @pytest.mark.parametrize("stage", ["verify", "publish"])
@@ -137,6 +141,20 @@ def test_a_finisher_that_is_overtaken_at_a_request_finds_the_run_published(
 ) -> None:
     """While one request of a finisher waits, another finishes the run and removes all that it leaves."""
     assert_overtaken(Job.make(files, f"s3://{bucket}/archive", group="model"), clients, proxy, number, moved=True)
+
+
+@pytest.mark.parametrize("number", range(8, 20, 2))
+def test_a_client_that_is_overtaken_while_it_opens_a_run_finds_it_published(
+    files: Files, clients: Clients, bucket: str, proxy: Proxy, number: int
+) -> None:
+    job = Job.make(files, f"s3://{bucket}/archive", group="model")
+    assert clients.say(job.run(dies=("write", HOURS))) is None
+    said = []
+    faster = Kill(lambda _: said.append(clients.say(job.finish())))
+    with proxy.injected(Rule(faster, skip=number, times=1)):
+        slower = clients.say(job.resume())
+    (snapshot,) = snapshots([slower, *said])
+    job.assert_published(snapshot)
 
 
 def assert_overtaken(job: Job, clients: Clients, proxy: Proxy, number: int, *, moved: bool) -> bool:

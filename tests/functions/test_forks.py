@@ -378,3 +378,128 @@ def test_authorising_virtual_chunks_from_the_environment_is_no_secret(
     tmp_path: Path, prefix: str, make: Callable[[], Any]
 ) -> None:
     check_no_secret(virtual_state(tmp_path / "repo", prefix, make()))
+
+
+type Chunks = dict[str, set[tuple[int, ...]]]
+
+EVERY: Chunks = {
+    "inline": {(0,), (1,)},
+    "plain": set(itertools.product(range(2), range(2))),
+    "sharded": {(0, 0), (1, 0)},
+    "scalar": {()},
+}
+UNITS: dict[str, tuple[int, ...]] = {"inline": (2,), "plain": (4, 4), "sharded": (4, 8), "scalar": ()}
+
+
+@st.composite
+def written_chunks(draw: st.DrawFn) -> Chunks:
+    """Some chunks of every array."""
+    return {name: draw(st.sets(st.sampled_from(sorted(every)))) for name, every in EVERY.items()}
+
+
+def fork_of(repo: icechunk.Repository, chunks: Chunks, branch: str = "main") -> ForkState:
+    """A fork that wrote some chunks; what it wrote is told by the array, the chunk and nothing else."""
+    fork = load_fork(dump_fork(repo.writable_session(branch).fork()))
+    group = zarr.open_group(fork.store, mode="r+")
+    for number, (name, indices) in enumerate(chunks.items()):
+        for at in indices:
+            where = tuple(slice(one * size, (one + 1) * size) for one, size in zip(at, UNITS[name], strict=True))
+            chance = np.random.default_rng([number, *at])
+            array = group[name]
+            assert isinstance(array, zarr.Array)
+            # Noise, which no codec makes short enough to be inlined where it should not be.
+            array[where] = (
+                chance.integers(1, 9, UNITS[name]) if name in {"inline", "scalar"} else chance.normal(size=UNITS[name])
+            )
+    return read_fork(dump_fork(fork))
+
+
+def contents(session: icechunk.Session) -> dict[str, Any]:
+    group = zarr.open_group(session.store, mode="r")
+    return {name: np.asarray(group[name][...]).tolist() for name in ARRAYS}
+
+
+def by_node(repo: icechunk.Repository, chunks: Chunks) -> dict[bytes, set[tuple[int, ...]]]:
+    return {nodes(repo)[name]: found for name, found in chunks.items() if found}
+
+
+@pytest.fixture
+def template(repo: icechunk.Repository) -> icechunk.Repository:
+    commit_template(repo, ARRAYS)
+    return repo
+
+
+FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@FEW
+@given(chunks=written_chunks())
+def test_a_fork_placed_in_its_own_place_is_the_same_fork(template: icechunk.Repository, chunks: Chunks) -> None:
+    state = fork_of(template, chunks)
+    placed = state.placed(read_fork(clean_fork(template)), {node: node for node in nodes(template).values()})
+    assert placed.frame == state.frame
+    assert placed.written() == state.written()
+    one, two = template.writable_session("main"), template.writable_session("main")
+    one.merge(state.session_object())
+    two.merge(placed.session_object())
+    assert str(contents(one)) == str(contents(two))  # as text, for NaN is not itself
+    assert one.status().updated_chunks == two.status().updated_chunks
+
+
+@FEW
+@given(chunks=written_chunks())
+def test_a_fork_placed_on_the_template_made_again_gives_the_same_values(
+    template: icechunk.Repository, chunks: Chunks
+) -> None:
+    state = fork_of(template, chunks)
+    before = nodes(template)
+    base = template.lookup_branch("main")
+    template.reset_branch("main", list(template.ancestry(branch="main"))[-1].id)
+    try:
+        commit_template(template, ARRAYS)
+        assert not set(before.values()) & set(nodes(template).values())
+        there = {before[name]: node for name, node in nodes(template).items()}
+        back = {node: name for name, node in there.items()}
+        clean = read_fork(clean_fork(template))
+        placed = state.placed(clean, there)
+        assert placed.frame == clean.frame
+        assert {node: set(found) for node, found in placed.written().items()} == by_node(template, chunks)
+        again = placed.placed(clean, {node: node for node in back})
+        assert (again.frame, again.chunks) == (placed.frame, placed.chunks)
+        session = template.writable_session("main")
+        session.merge(placed.session_object())
+        placed_values = str(contents(session))
+    finally:
+        template.reset_branch("main", base)
+    whole = template.writable_session("main")
+    whole.merge(state.session_object())
+    assert placed_values == str(contents(whole))
+
+
+def test_references_to_an_array_that_is_not_known_there_cannot_be_placed(template: icechunk.Repository) -> None:
+    state = fork_of(template, {"plain": {(0, 0)}})
+    with pytest.raises(ReceiptError, match="chunk references"):
+        state.placed(read_fork(clean_fork(template)), {})
+
+
+@FEW
+@given(chunks=written_chunks(), less=written_chunks())
+def test_a_fork_without_some_chunks_and_the_rest_are_the_whole(
+    template: icechunk.Repository, chunks: Chunks, less: Chunks
+) -> None:
+    state = fork_of(template, chunks)
+    rest = {name: found - less[name] for name, found in chunks.items()}
+    left = state.without(by_node(template, less))
+    assert left.frame == state.frame
+    assert {node: set(found) for node, found in left.written().items()} == by_node(template, rest)
+    whole, parts = template.writable_session("main"), template.writable_session("main")
+    whole.merge(state.session_object())
+    parts.merge(left.session_object())
+    assert {path: len(found) for path, found in parts.status().updated_chunks.items()} == {
+        f"/{name}": len(found) for name, found in rest.items() if found
+    }
+    parts.merge(state.without(by_node(template, rest)).session_object())
+    assert {path: len(found) for path, found in whole.status().updated_chunks.items()} == {
+        f"/{name}": len(found) for name, found in chunks.items() if found
+    }
+    assert str(contents(parts)) == str(contents(whole))
