@@ -43,8 +43,8 @@ _STAGED: Final = re.compile(r"(plan\.json|run\.json|outcome\.json|fork-[0-9a-f]{
 _ERRORS: Final = (BaseError, OSError)
 _GETS: Final = 16
 """How many receipts are fetched, and held, at once."""
-_PUT_SECONDS: Final = 60.0
-"""How long an object is put again and again over a network that fails."""
+_TRY_SECONDS: Final = 60.0
+"""How long an object is put or read again and again over a network that fails."""
 _PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 """What is waited before something is tried again: first, and at most."""
@@ -237,8 +237,7 @@ class RunDirectory:
         """
         store = self._store(make=True)
         assert store is not None
-        until, pause = time.monotonic() + _PUT_SECONDS, _PAUSE_SECONDS
-        while True:
+        for pause in _pauses():
             try:
                 obstore.put(store, name, data, mode="create", use_multipart=False)
             except AlreadyExistsError as error:
@@ -252,12 +251,12 @@ class RunDirectory:
             except _ERRORS as error:
                 # A conditional request whose connection broke may have been done, so obstore does not repeat it.
                 # Here it may be: whatever stands then is told apart by its bytes.
-                if not is_transient(error) or time.monotonic() + pause > until:
+                if pause is None or not is_transient(error):
                     raise self._refused(name, "stored", error) from error
                 time.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
                 return data
+        raise AssertionError  # the last pause is none
 
     def _standing(self, name: str) -> bytes | None:
         """The bytes of an object that is said to be there; None if it does not turn up."""
@@ -278,14 +277,19 @@ class RunDirectory:
         store = self._store()
         if store is None:
             return None
-        try:
-            return bytes(obstore.get(store, name).bytes())
-        except FileNotFoundError as error:  # what obstore raises in place of its own NotFoundError
-            if "NoSuchBucket" in str(error):
-                raise self._refused(name, "read", error) from error
-            return None
-        except _ERRORS as error:
-            raise self._refused(name, "read", error) from error
+        for pause in _pauses():
+            try:
+                return bytes(obstore.get(store, name).bytes())
+            except FileNotFoundError as error:  # what obstore raises in place of its own NotFoundError
+                if "NoSuchBucket" in str(error):
+                    raise self._refused(name, "read", error) from error
+                return None
+            except _ERRORS as error:
+                # An answer that breaks off in its body is not asked for again by obstore.
+                if pause is None or not is_transient(error):
+                    raise self._refused(name, "read", error) from error
+                time.sleep(pause)
+        raise AssertionError  # the last pause is none
 
     def _names(self) -> list[str]:
         return list(self._listed())
@@ -328,6 +332,15 @@ class RunDirectory:
 
     def _refused(self, name: str, what: str, error: Exception) -> BackendError:
         return _refused(f"{self.location}/{name}".rstrip("/"), what, error)
+
+
+def _pauses() -> Iterator[float | None]:
+    """The seconds to wait before each further try; None when there were enough."""
+    until, pause = time.monotonic() + _TRY_SECONDS, _PAUSE_SECONDS
+    while time.monotonic() + pause < until:
+        yield pause
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+    yield None
 
 
 def list_runs(parent: Location) -> list[str]:

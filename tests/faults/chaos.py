@@ -26,7 +26,7 @@ import boto3
 import icechunk
 from moto.server import ThreadedMotoServer
 
-from .datasets import Conversion, Noise, conversion
+from .datasets import Noise, conversion
 from .processes import Program
 from .proxy import Answer, Cut, Fault, Proxy, Rule, Slow
 
@@ -106,21 +106,27 @@ def play(one: Round, folder: Path, proxy: Proxy | None, bucket: str) -> Story:
     target = f"s3://{bucket}/round-{one.number}" if one.remote else str(folder / "archive")
     job = conversion(one.noise, target, folder, tasks=one.tasks)
     kills = list(one.kills)
-    with contextlib.ExitStack() as faults:
-        if proxy is not None:
-            for fault in one.faults:
-                faults.enter_context(proxy.injected(Rule(fault, target=f"round-{one.number}", skip=7, times=3)))
-        while not _attempt(job, one, kills.pop(0) if kills else Kill("nobody", 0), story):
-            assert story.clients < RESUMES, f"not published after {story.clients} clients: {story.errors}"
+    rules = [Rule(fault, target=f"round-{one.number}", skip=7, times=3) for fault in one.faults]
+    published = False
+    while not published:
+        assert story.clients < RESUMES, f"not published after {story.clients} clients: {story.errors}"
+        do: Literal["run", "resume"] = "run" if job.directory.record() is None else "resume"
+        with contextlib.ExitStack() as faults:
+            if proxy is not None:
+                for rule in rules:
+                    faults.enter_context(proxy.injected(rule))
+            published = _attempt(
+                job.client(do, workers=one.workers), kills.pop(0) if kills else Kill("nobody", 0), story
+            )
+        job.assert_old_or_whole()
     job.assert_published()
     return story
 
 
-def _attempt(job: Conversion, one: Round, kill: Kill, story: Story) -> bool:
+def _attempt(program: Program, kill: Kill, story: Story) -> bool:
     """One client's life; whether it published."""
     story.clients += 1
-    do: Literal["run", "resume"] = "run" if job.directory.record() is None else "resume"
-    with job.client(do, workers=one.workers) as client:
+    with program as client:
         _strike(client, kill, story)
         ended = client.wait(DEADLINE)
         if ended.code == 0:
@@ -132,7 +138,6 @@ def _attempt(job: Conversion, one: Round, kill: Kill, story: Story) -> bool:
     if "published" in said:
         return True
     story.errors.append(f"{said['error']}: {said['says'][:300]}")
-    job.assert_old_or_whole()
     return False
 
 

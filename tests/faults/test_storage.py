@@ -56,6 +56,16 @@ def test_one_connection_that_breaks_is_not_noticed(job: Conversion, proxy: Proxy
     job.assert_published()
 
 
+@pytest.mark.parametrize("what", ["the plan", "the fork", "the record", "a receipt"])
+def test_an_answer_that_breaks_off_is_asked_for_again(job: Conversion, proxy: Proxy, what: str) -> None:
+    start(job.plan, job.directory)
+    rule = proxy.inject(Rule(Cut.within, method="GET", target=KEPT[what], times=2))
+    job.resume(retry=frazil.Retry(1))
+    assert rule.struck == 2
+    assert chunks_put(proxy) == REGIONS
+    job.assert_published()
+
+
 @pytest.mark.parametrize("number", range(5))
 def test_a_lost_response_to_any_move_of_a_branch_is_not_noticed(job: Conversion, proxy: Proxy, number: int) -> None:
     rule = proxy.inject(Rule(Cut.after, method="PUT", target=r"/archive/repo(\?|$)", skip=number, times=1))
