@@ -90,9 +90,7 @@ def _options(prefix: str) -> "ClientConfig":
         **cast("ClientConfig", client_options(prefix)),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "read_timeout": timedelta(seconds=IDLE_SECONDS),
-        "timeout": timedelta(
-            minutes=15
-        ),  # of one request as a whole; a large receipt may take longer than the usual 30 s
+        "timeout": timedelta(minutes=15),  # of a request as a whole; the usual 30 s are too few for a large receipt
     }
 
 
