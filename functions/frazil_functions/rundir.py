@@ -246,7 +246,7 @@ class RunDirectory:
                 standing = self._standing(name)
                 if standing is not None:
                     return standing
-                if time.monotonic() > until:
+                if pause is None:
                     raise self._refused(name, "stored", error) from error
             except _ERRORS as error:
                 # A conditional request whose connection broke may have been done, so obstore does not repeat it.
