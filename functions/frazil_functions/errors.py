@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
+from frazil_functions.regions import Region
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a name that is not known: the nearest one, or all there are."""
@@ -77,7 +79,17 @@ class ReceiptError(IncompleteRunError):
 
 
 class VerificationError(IncompleteRunError):
-    """What was stored is not what was planned or written; nothing was published."""
+    """What was stored is not what was planned or written; nothing was published.
+
+    Attributes
+    ----------
+    regions
+        Those that are not what their receipts say, if it is these.
+    """
+
+    def __init__(self, message: str, regions: Iterable[Region] = ()) -> None:
+        super().__init__(message)
+        self.regions = tuple(regions)
 
 
 class ConflictError(FrazilError):

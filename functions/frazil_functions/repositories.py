@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from frazil_functions.errors import BackendError, InvalidInputError
 from frazil_functions.settings import environment
 
 _LOCK_SECONDS: Final = 120.0
+_OPENINGS: Final = 3
 
 FIRST_OBJECTS: Final = frozenset({"snapshots/1CECHNKREP0F1RSTCMT0", "transactions/1CECHNKREP0F1RSTCMT0"})
 """What Icechunk writes of a new repository before the object that makes it one; the same in each."""
@@ -252,7 +254,16 @@ def open_repository(where: "str | Path | Location", *, create: bool = True, begu
 
 
 def _open(location: Location) -> icechunk.Repository:
-    return icechunk.Repository.open(storage_of(location), config=_patience() if location.path is None else None)
+    config = _patience() if location.path is None else None
+    for left in reversed(range(_OPENINGS)):
+        try:
+            return icechunk.Repository.open(storage_of(location), config=config)
+        except icechunk.StorageError:
+            # Icechunk does not ask again for an answer that broke off.
+            if not left or location.path is not None:
+                raise
+            time.sleep(1.0)
+    raise AssertionError  # the last attempt returned or raised
 
 
 def _create(location: Location, *, begun: bool) -> icechunk.Repository:

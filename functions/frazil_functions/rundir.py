@@ -11,7 +11,7 @@ import hashlib
 import re
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
@@ -36,7 +36,7 @@ _RECORD: Final = "run.json"
 _OUTCOME: Final = "outcome.json"
 _RECEIPTS: Final = "receipts"
 _RECEIPT: Final = re.compile(r"receipts/(\d{6,})-([0-9a-f]{32})")
-_WORK: Final = re.compile(r"fork-[0-9a-f]{16}|receipts/.+")
+_WORK: Final = re.compile(r"fork-[0-9a-f]{16}|receipts/.+|clock")
 _OURS: Final = re.compile(rf"plan\.json|run\.json|outcome\.json|{_WORK.pattern}")
 _STAGED: Final = re.compile(r"(plan\.json|run\.json|outcome\.json|fork-[0-9a-f]{16}|\d{6,}-[0-9a-f]{32})#\d+")
 """What a writer that was killed leaves on a local disk, which no list shows."""
@@ -176,6 +176,10 @@ class RunDirectory:
                     yield name, found
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def remove_receipts(self, names: Iterable[str]) -> None:
+        """Delete receipts that turned out to be wrong; what they name is missing from then on."""
+        self._remove([name for name in names if _RECEIPT.fullmatch(name)])
 
     def remove_work(self) -> None:
         """Delete receipts and forks, which a published run does not need any more."""

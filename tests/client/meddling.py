@@ -13,7 +13,27 @@ from frazil_functions.tasks import Receipt, WriteTask, dump_written, load_writte
 type Change = Callable[[list[Receipt]], Sequence[Receipt]]
 
 
-class Meddling(frazil.SerialExecutor):
+class Answering(frazil.SerialExecutor):
+    """A real executor whose answers somebody changes on their way back.
+
+    Parameters
+    ----------
+    name
+        The function whose answers are changed.
+    change
+        What becomes of an answer, given the argument and the value.
+    """
+
+    def __init__(self, name: str, change: Callable[[Any, Any], Any]) -> None:
+        self._name = name
+        self._change = change
+
+    def calls[T, R](self, function: Callable[[T], R]) -> "Any":
+        found = super().calls(function)
+        return _Changed(found, self._change) if function.__name__ == self._name else found
+
+
+class Meddling(Answering):
     """A real executor, and somebody who can write where its receipts lie.
 
     Parameters
@@ -23,35 +43,34 @@ class Meddling(frazil.SerialExecutor):
     """
 
     def __init__(self, change: Change) -> None:
-        self._change = change
+        def meddle(task: WriteTask, value: bytes) -> bytes:
+            written = load_written(value)
+            directory = RunDirectory(task.run_directory)
+            found = dict(directory.read_receipts(written.receipts))
+            for name in found:
+                (Path(directory.location.url) / name).unlink()
+            receipts = [receipt for receipt in found.values() if isinstance(receipt, Receipt)]
+            names = [directory.put_receipt(receipt) for receipt in change(receipts)]
+            return dump_written(replace(written, receipts=tuple(dict.fromkeys(names))))
 
-    def calls[T, R](self, function: Callable[[T], R]) -> "Any":
-        found = super().calls(function)
-        return _Meddled(found, self._change) if function.__name__ == "write" else found
+        super().__init__("write", meddle)
 
 
-class _Meddled:
-    def __init__(self, calls: Any, change: Change) -> None:
+class _Changed:
+    def __init__(self, calls: Any, change: Callable[[Any, Any], Any]) -> None:
         self._calls = calls
         self._change = change
-        self._tasks: list[WriteTask] = []
+        self._arguments: list[Any] = []
 
-    def submit(self, tasks: Sequence[WriteTask]) -> None:
-        self._tasks += tasks
-        self._calls.submit(tasks)
+    def submit(self, arguments: Sequence[Any]) -> None:
+        self._arguments += arguments
+        self._calls.submit(arguments)
 
-    def next(self, timeout: float | None = None) -> Outcome[bytes] | None:
-        outcome: Outcome[bytes] | None = self._calls.next(timeout)
+    def next(self, timeout: float | None = None) -> Outcome[Any] | None:
+        outcome: Outcome[Any] | None = self._calls.next(timeout)
         if outcome is None or outcome.value is None:
             return outcome
-        written = load_written(outcome.value)
-        directory = RunDirectory(self._tasks[outcome.index].run_directory)
-        found = dict(directory.read_receipts(written.receipts))
-        for name in found:
-            (Path(directory.location.url) / name).unlink()
-        receipts = [receipt for receipt in found.values() if isinstance(receipt, Receipt)]
-        names = [directory.put_receipt(receipt) for receipt in self._change(receipts)]
-        return replace(outcome, value=dump_written(replace(written, receipts=tuple(dict.fromkeys(names)))))
+        return replace(outcome, value=self._change(self._arguments[outcome.index], outcome.value))
 
     @property
     def outstanding(self) -> int:

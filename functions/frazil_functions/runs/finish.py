@@ -16,10 +16,12 @@ from frazil_functions.errors import (
     IncompleteRunError,
     InvalidInputError,
     ReceiptError,
+    VerificationError,
 )
 from frazil_functions.forks import dump_fork, read_fork
 from frazil_functions.rundir import RunDirectory, RunOutcome
 from frazil_functions.runs.admit import check_merged
+from frazil_functions.runs.clocks import check_clock
 from frazil_functions.runs.disjoint import check_disjoint
 from frazil_functions.runs.gather import Gathering, Sink
 from frazil_functions.runs.publish import MovedError, PrivateBranch, delete_branch, run_of, tip_of
@@ -103,6 +105,7 @@ def _finish(run: Run, gathering: Gathering | None, reading: Reading, tell: Tell)
             require_complete(run, gathering)
     if ended is not None:
         return clear_published(run, ended)
+    check_clock(run.directory.location)
     if run.plan.region_count:
         done = [_publish(run, at, gathering, reading, tell) for at in range(len(run.repos))]
     else:  # nothing is new, and a commit of nothing would only be noise
@@ -251,6 +254,11 @@ def _publish(run: Run, at: int, gathering: Gathering | None, reading: Reading, t
 def _replay(run: Run, at: int, reading: Reading, tell: Tell) -> _Done:
     """Publish on what the branch holds by now: the same template again, and references to what was written."""
     repo, target, branch = run.repos[at], run.record.targets[at], run.plan.target.branch
+    if not any(run_of(name) == run.run_id for name in repo.list_branches()):
+        raise IncompleteRunError(
+            f"run {run.run_id} has no private branch any more, so garbage collection may have taken its chunks. "
+            "Nothing was published; plan again"
+        )
     tip = _tip(run, at)
     check_disjoint(repo, run.plan, target.base, tip)
     private = PrivateBranch.make(repo, target.location, run.run_id, branch, tip)
@@ -273,7 +281,12 @@ def _commit(run: Run, private: PrivateBranch, gathering: Gathering, sink: Sink, 
     snapshot = private.commit_data(sink.session, run.record.message, _metadata(run))
     tell("verify")
     committed = dump_fork(private.repo.writable_session(private.name).fork())
-    verified = read_back(committed, plan.target.group, list(gathering.written.values()), reading, run.run_id)
+    try:
+        verified = read_back(committed, plan.target.group, list(gathering.written.values()), reading, run.run_id)
+    except VerificationError as error:
+        wrong = {gathering.names[region] for region in error.regions if region in gathering.names}
+        run.directory.remove_receipts(sorted(wrong))
+        raise
     tell("publish")
     check_in_flight(run)
     private.publish(snapshot)

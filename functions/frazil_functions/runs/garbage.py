@@ -23,9 +23,10 @@ import icechunk
 from frazil_functions.errors import BackendError, FrazilError, InvalidInputError
 from frazil_functions.repositories import Location, exclusive, open_repository
 from frazil_functions.rundir import RunOutcome
+from frazil_functions.runs.clocks import safe_now
 from frazil_functions.runs.publish import delete_branch
 from frazil_functions.runs.start import runs_of
-from frazil_functions.runs.traces import BranchTrace, RunTrace, branch_traces, published_as, run_traces, safe_now
+from frazil_functions.runs.traces import BranchTrace, RunTrace, branch_traces, published_as, run_traces
 from frazil_functions.text import duration
 
 logger = logging.getLogger(__name__)

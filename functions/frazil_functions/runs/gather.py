@@ -54,6 +54,8 @@ class Gathering:
         Why receipts were not admitted, by name.
     seen
         Names of the receipts that were looked at.
+    names
+        The receipt that each region was taken from first, by name.
     """
 
     expected: Expected
@@ -61,6 +63,7 @@ class Gathering:
     written: dict[Region, RegionReceipt] = field(default_factory=dict)
     refused: dict[str, ReceiptError] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
+    names: dict[Region, str] = field(default_factory=dict)
 
     @property
     def missing(self) -> list[Region]:
@@ -103,6 +106,8 @@ class Gathering:
                 continue
             if self._merge(receipt, states):
                 added.append(receipt)
+                for written in receipt.regions:
+                    self.names.setdefault(written.region, name)
         return added
 
     def add(self, receipt: Receipt) -> int:

@@ -20,6 +20,7 @@ from frazil_functions.reading.encoding import Values
 from frazil_functions.records import Verify
 from frazil_functions.repositories import FIRST_OBJECTS, Location, check_target, location_of, open_repository
 from frazil_functions.rundir import RunDirectory, RunRecord, RunTarget, check_outside
+from frazil_functions.runs.clocks import check_clock
 from frazil_functions.runs.disjoint import check_disjoint
 from frazil_functions.runs.publish import PrivateBranch, tip_of
 from frazil_functions.runs.run import Run, open_run
@@ -131,7 +132,7 @@ def start(
     ConflictError
         If a branch has moved under what the plan writes.
     BackendError
-        If a repository or the directory cannot be reached.
+        If a repository or the directory cannot be reached, or this machine's clock is wrong.
     """
     wishes = wishes or Wishes()
     check_run_id(directory.run_id)
@@ -148,6 +149,7 @@ def start(
     plan = _agreed(plan, directory)
     opened = _open_existing(plan, repo)
     directory.put_plan(plan.to_json())
+    check_clock(directory.location)
     repos = tuple(
         one or _created(_named(location)) for one, location in zip(opened, plan.target.locations, strict=True)
     )

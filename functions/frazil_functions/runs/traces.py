@@ -5,28 +5,22 @@ whoever made them.
 """
 
 import contextlib
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 import icechunk
-import obstore
 from icechunk.ops import UpdateType
-from obstore.exceptions import BaseError
 
-from frazil_functions.errors import BackendError, InvalidInputError
+from frazil_functions.errors import InvalidInputError
 from frazil_functions.records import RunOutcome, RunRecord
 from frazil_functions.repositories import Location
 from frazil_functions.rundir import RunDirectory, list_runs
 from frazil_functions.runs.publish import run_of
-from frazil_functions.storage import open_store
-from frazil_functions.text import words
 
 _LOOKS: Final = 16
 _OUTCOME: Final = "outcome.json"
-_CLOCK: Final = "clock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,22 +162,3 @@ def published_as(repo: icechunk.Repository, base: str, run_id: str) -> str | Non
             if snapshot.id == base:
                 break
     return None
-
-
-def safe_now(place: Location) -> float:
-    """The time by this machine's clock or the storage's, whichever is earlier; puts an object there and deletes it.
-
-    Raises
-    ------
-    BackendError
-        If the storage refuses.
-    """
-    try:
-        store = open_store(place)
-        obstore.put(store, _CLOCK, b"", use_multipart=False)
-        theirs = obstore.head(store, _CLOCK)["last_modified"].timestamp()
-        with contextlib.suppress(FileNotFoundError):  # somebody else asks for the time, too
-            obstore.delete(store, _CLOCK)
-    except (BaseError, OSError) as error:
-        raise BackendError(f"{place}/{_CLOCK} cannot be stored: {words(error)}") from error
-    return min(time.time(), theirs)

@@ -80,12 +80,20 @@ def read_back(fork: bytes, group: str, written: Sequence[RegionReceipt], reading
     wanted = {one.region: one.crc32c for one in some}
     if len(checks) != len(wanted) or {check.region for check in checks} != wanted.keys():
         raise VerificationError("functions did not read every region back; nothing was published")
-    for check in checks:
-        if check.crc32c != wanted[check.region]:
-            raise VerificationError(
-                f"{check.region} reads back with the checksum {check.crc32c:08x}, and {wanted[check.region]:08x} was "
-                "written; nothing was published. The storage or the codec lost data."
-            )
+    wrong = [check for check in checks if check.problem or check.crc32c != wanted[check.region]]
+    if wrong:
+        check = wrong[0]
+        what = (
+            f"cannot be read back: {check.problem}"
+            if check.problem
+            else f"reads back with the checksum {check.crc32c:08x}, and {wanted[check.region]:08x} was written"
+        )
+        more = f" (and {len(wrong) - 1} more of {len(checks)})" if len(wrong) > 1 else ""
+        raise VerificationError(
+            f"{check.region} {what}{more}; nothing was published. The storage or the codec lost data, or a receipt "
+            "lies. The receipts are removed: resuming the run writes these regions again",
+            [check.region for check in wrong],
+        )
     return len(checks)
 
 

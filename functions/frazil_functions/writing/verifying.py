@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from frazil_functions.errors import ReceiptError, VerificationError
+from frazil_functions.errors import ReceiptError
 from frazil_functions.forks import load_fork
 from frazil_functions.reading.encoding import checksum, native
 from frazil_functions.regions import Region
+from frazil_functions.text import words
 from frazil_functions.writing.targets import open_targets
 
 
@@ -33,29 +34,25 @@ class VerifyTask:
 
 @dataclass(frozen=True, slots=True)
 class RegionCheck:
-    """One region that was read back, and the checksum of what came."""
+    """One region that was read back, and the checksum of what came; or why nothing did."""
 
     region: Region
     crc32c: int
+    problem: str = ""
 
 
 def verify_task(task: VerifyTask) -> list[RegionCheck]:
-    """Read every region of the task back.
-
-    Raises
-    ------
-    VerificationError
-        If a chunk is missing from the storage or cannot be decoded.
-    """
+    """Read every region of the task back; one whose chunks are missing or cannot be decoded says so."""
     names = (region.array for region in task.regions)
     arrays = open_targets(load_fork(task.fork), task.group, names, "r")
     checks = []
     for region in task.regions:
         try:
             values = native(np.asarray(arrays[region.array][region.slices]))
-        except Exception as error:  # storage and every codec raise errors of their own, and each means: lost
-            raise VerificationError(f"{region} cannot be read back: {type(error).__name__}: {error}") from error
-        checks.append(RegionCheck(region, checksum(values)))
+        except Exception as error:  # noqa: BLE001 - storage and every codec raise their own, and each means: lost
+            checks.append(RegionCheck(region, 0, f"{type(error).__name__}: {words(error)}"))
+        else:
+            checks.append(RegionCheck(region, checksum(values)))
     return checks
 
 

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import frazil
 from frazil.execution.executor import Executor, Outcome
+from frazil.execution.results import results
 from frazil.execution.serial import SerialExecutor
 from frazil.execution.wire import received, remote
 from frazil_functions.errors import BackendError, InvalidInputError, LabelError
@@ -133,3 +135,21 @@ def test_what_cannot_come_back_is_told_in_words(calls: ModuleType, name: str, ar
     assert isinstance(outcome.error, BackendError)
     assert message in str(outcome.error)
     assert "On the other side" in outcome.error.__notes__[0]
+
+
+def test_a_call_that_only_reads_is_made_again_if_its_failure_may_pass(tmp_path: Path) -> None:
+    (tmp_path / "fails").write_text("2")
+    with frazil.SerialExecutor() as executor:
+        assert dict(results(executor, fail_so_often, [(str(tmp_path / "fails"), "a"), ("", "b")])) == {0: "a", 1: "b"}
+        (tmp_path / "fails").write_text("3")
+        with pytest.raises(frazil.BackendError, match="not yet"):
+            list(results(executor, fail_so_often, [(str(tmp_path / "fails"), "a")]))
+
+
+def fail_so_often(argument: tuple[str, str]) -> str:
+    path, value = argument
+    left = int(Path(path).read_text()) if path else 0
+    if left:
+        Path(path).write_text(str(left - 1))
+        raise frazil.BackendError("not yet")
+    return value

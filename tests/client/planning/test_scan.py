@@ -1,13 +1,13 @@
 """Who reads the metadata of many files: functions, with the same result as here."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from tests.client.hourly import series
 
 import frazil
-from frazil.execution.executor import Outcome
+from frazil.execution.serial import SerialCalls
 from frazil.planning.scan import FANNED_OUT_LOCAL, Wanted, scan_sources
 from frazil.report import Progress, silent
 
@@ -22,9 +22,16 @@ class Counting(frazil.SerialExecutor):
     def workers(self) -> int:
         return 3
 
-    def map[T, R](self, function: Callable[[T], R], arguments: Sequence[T]) -> Iterator[Outcome[R]]:
-        self.asked.append((function.__name__, len(arguments)))
-        yield from super().map(function, arguments)
+    def calls[T, R](self, function: Callable[[T], R]) -> SerialCalls[T, R]:
+        found = super().calls(function)
+        submit = found.submit
+
+        def counted(arguments: Sequence[T]) -> None:
+            self.asked.append((function.__name__, len(arguments)))
+            submit(arguments)
+
+        found.submit = counted  # type: ignore[method-assign]
+        return found
 
 
 @pytest.fixture

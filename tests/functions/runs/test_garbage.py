@@ -14,9 +14,10 @@ import zarr
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.repositories import Location, exclusive, location_of
 from frazil_functions.rundir import RunDirectory, RunOutcome, RunRecord, RunTarget
+from frazil_functions.runs.clocks import safe_now
 from frazil_functions.runs.garbage import MARGIN, Ages, Collected, Objects, collect
 from frazil_functions.runs.start import runs_of
-from frazil_functions.runs.traces import branch_traces, run_traces, safe_now
+from frazil_functions.runs.traces import branch_traces, run_traces
 
 DAY = 86400.0
 HOUR = MARGIN.total_seconds()

@@ -66,8 +66,9 @@ def test_what_was_written_reads_back_as_its_receipts_say(repo: icechunk.Reposito
 
 def test_a_chunk_that_is_deleted_is_found(written: Receipt, tmp_path: Path) -> None:
     chunks(tmp_path)[-1].unlink()
-    with pytest.raises(VerificationError, match=r"plain\[x 0:4096\] cannot be read back"):
-        verify_task(task(icechunk.Repository.open(icechunk.local_filesystem_storage(str(tmp_path / "repo"))), written))
+    repo = icechunk.Repository.open(icechunk.local_filesystem_storage(str(tmp_path / "repo")))
+    checks = verify_task(task(repo, written))
+    assert [str(check.region) for check in checks if check.problem] == ["plain[x 0:4096]"]
 
 
 @pytest.mark.parametrize("at", [0, 0.3, 0.7, 0.99])
@@ -78,12 +79,8 @@ def test_a_chunk_that_is_altered_is_found(
     data = bytearray(path.read_bytes())
     data[int(at * len(data))] ^= 0xFF
     path.write_bytes(data)
-    try:
-        checks = verify_task(task(repo, written))
-    except VerificationError as error:
-        assert "plain[x 0:4096] cannot be read back" in str(error)  # noqa: PT017 - either is right
-    else:
-        assert equal(checks, written) == [False, True, True, True]
+    checks = verify_task(task(repo, written))
+    assert equal(checks, written) == [False, True, True, True]
 
 
 def test_chunks_that_changed_places_are_found(repo: icechunk.Repository, written: Receipt, tmp_path: Path) -> None:
