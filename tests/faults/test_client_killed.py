@@ -65,7 +65,7 @@ def whole_run(job: Job, clients: Clients, proxy: Proxy) -> list[str]:
     return [f"{one.request.method} {one.request.target}" for one in proxy.log(WRITES)]
 
 
-@pytest.mark.parametrize("number", [0, 1, 3, 5, 13, 15, 17, 20, 45, 52, 54, 55, 56])
+@pytest.mark.parametrize("number", [0, 1, 3, 5, 13, 15, 17, 20, 45, 52, 53, 54, 55, 56])
 def test_a_client_killed_at_a_request_loses_and_repeats_nothing(
     files: Files, clients: Clients, bucket: str, proxy: Proxy, number: int
 ) -> None:

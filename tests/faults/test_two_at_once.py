@@ -12,7 +12,7 @@ import zarr
 import frazil
 from frazil_functions.runs.following import LOOK_SECONDS
 
-from .jobs import HOURS, Clients, Files, Job, here
+from .jobs import HOURS, TASKS, Clients, Files, Job, here
 from .proxy import Kill, Proxy, Rule
 
 type Place = Callable[[str], str]
@@ -70,6 +70,35 @@ def test_clients_that_start_a_run_of_one_name_at_once_share_it(
     assert [one.run_id for one in frazil.runs(job.where)] == [job.run_id]
 
 
+def test_who_is_second_to_start_a_run_joins_it_and_writes_nothing_again(
+    files: Files, clients: Clients, bucket: str, proxy: Proxy
+) -> None:
+    job = Job.make(files, f"s3://{bucket}/archive")
+    faster = Kill(lambda _: clients.say(job.run(dies=("write", 12))))
+    with proxy.injected(Rule(faster, method="PUT", target=r"run\.json", times=1)):
+        said = clients.say(job.run())
+    (snapshot,) = snapshots([said])
+    job.assert_published(snapshot)
+    assert job.chunks() == HOURS
+
+
+def test_who_is_second_to_start_a_run_leaves_no_branch(
+    files: Files, clients: Clients, bucket: str, proxy: Proxy
+) -> None:
+    job = Job.make(files, f"s3://{bucket}/archive")
+    start = {"action": "start", "plan": str(job.file), "run": job.directory.location.url}
+    said = []
+    faster = Kill(lambda _: said.append(clients.say({"action": "event", "event": start})))
+    with proxy.injected(Rule(faster, method="PUT", target=r"run\.json", times=1)):
+        slower = clients.say({"action": "event", "event": start})
+    assert said == [slower]
+    assert slower is not None
+    assert slower["missing"] == list(range(TASKS))
+    record = job.directory.record()
+    assert record is not None
+    assert set(job.repo.list_branches()) == {"main", record.targets[0].branch}
+
+
 def test_a_run_that_is_started_again_when_it_is_published_says_so(files: Files, clients: Clients, where: str) -> None:
     job = Job.make(files, where)
     first = clients.say(job.run())
@@ -77,6 +106,30 @@ def test_a_run_that_is_started_again_when_it_is_published_says_so(files: Files, 
     assert first is not None
     assert again == first | {"already": True}
     job.assert_published(first["snapshot_id"])
+
+
+def test_a_published_run_whose_fork_is_still_there_is_not_written_again(
+    files: Files, clients: Clients, tmp_path: Path
+) -> None:
+    job = Job.make(files, tmp_path / "archive")
+    assert clients.say(job.run(dies=("write", HOURS))) is None
+    (fork,) = Path(job.directory.location.url).glob("fork-*")
+    kept = fork.read_bytes()
+    done = here(job.resume())
+    fork.write_bytes(kept)
+    assert here(job.run()) == done | {"already": True}
+    job.assert_published(done["snapshot_id"])
+    assert job.chunks() == HOURS
+
+
+def test_a_published_run_stays_so_whatever_became_of_the_branch(files: Files, tmp_path: Path) -> None:
+    job = Job.make(files, tmp_path / "archive")
+    done = here(job.run())
+    first = list(job.repo.ancestry(branch="main"))[-1].id
+    job.repo.reset_branch("main", first)
+    other = here(job.named("other").run())
+    assert here(job.resume()) == done | {"already": True}
+    assert job.commits() == [other["snapshot_id"]]
 
 
 def test_of_two_runs_of_one_job_one_is_published_and_the_other_is_a_conflict(
@@ -141,6 +194,22 @@ def test_a_finisher_that_is_overtaken_at_a_request_finds_the_run_published(
 ) -> None:
     """While one request of a finisher waits, another finishes the run and removes all that it leaves."""
     assert_overtaken(Job.make(files, f"s3://{bucket}/archive", group="model"), clients, proxy, number, moved=True)
+
+
+@pytest.mark.parametrize("number", range(10, 40, 6))
+def test_a_finisher_that_is_overtaken_by_one_that_dies_before_it_says_so_finds_the_run_published(
+    files: Files, clients: Clients, bucket: str, proxy: Proxy, number: int
+) -> None:
+    job = Job.make(files, f"s3://{bucket}/archive", group="model")
+    assert clients.say(job.run(dies=("write", HOURS))) is None
+    said = []
+    faster = Kill(lambda _: said.append(clients.say(job.finish())))
+    dies = Rule(Kill(), method="PUT", target=r"outcome\.json", times=1)
+    with proxy.injected(Rule(faster, skip=number, times=1)), proxy.injected(dies):
+        slower = clients.say(job.finish())
+    assert said == [None]
+    (snapshot,) = snapshots([slower])
+    job.assert_published(snapshot)
 
 
 @pytest.mark.parametrize("number", range(8, 20, 2))

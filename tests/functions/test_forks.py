@@ -437,8 +437,8 @@ FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scop
 def test_a_fork_placed_in_its_own_place_is_the_same_fork(template: icechunk.Repository, chunks: Chunks) -> None:
     state = fork_of(template, chunks)
     placed = state.placed(read_fork(clean_fork(template)), {node: node for node in nodes(template).values()})
-    assert placed.frame == state.frame
-    assert placed.written() == state.written()
+    assert placed.session == state.session
+    assert (placed.frame, placed.chunks) == (state.frame, state.chunks)
     one, two = template.writable_session("main"), template.writable_session("main")
     one.merge(state.session_object())
     two.merge(placed.session_object())

@@ -139,6 +139,7 @@ SHARED: dict[str, tuple[Change, str]] = {
         array_at(f"{GROUP}/time"),
         "write the array '/a/model/time'",
     ),
+    "an array below one that is to be": (array_at(f"{GROUP}/time/x"), "write the array '/a/model/time'"),
 }
 
 
