@@ -56,6 +56,8 @@ class Gathering:
         Names of the receipts that were looked at.
     names
         The receipt that each region was taken from first, by name.
+    nbytes
+        The size of the values of what is written.
     """
 
     expected: Expected
@@ -64,6 +66,7 @@ class Gathering:
     refused: dict[str, ReceiptError] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     names: dict[Region, str] = field(default_factory=dict)
+    nbytes: int = 0
 
     @property
     def missing(self) -> list[Region]:
@@ -74,11 +77,6 @@ class Gathering:
     def missing_count(self) -> int:
         """How many regions no admitted receipt holds."""
         return len(self.expected.regions) - len(self.written)
-
-    @property
-    def nbytes(self) -> int:
-        """The size of the values of what is written, in bytes."""
-        return sum(written.nbytes for written in self.written.values())
 
     def read(self, directory: RunDirectory, names: Iterable[str]) -> list[Receipt]:
         """Admit receipts of the run directory that were not looked at before; those that added regions.
@@ -140,7 +138,8 @@ class Gathering:
         held = [written.region for written in receipt.regions if written.region in self.written]
         for at, sink in self.sinks.items():
             sink.merge(states[at].without(self._chunks(at, held)) if held else states[at])
-        self.written |= {written.region: written for written in new}
+        self.written.update((written.region, written) for written in new)
+        self.nbytes += sum(written.nbytes for written in new)
         return len(new)
 
     def _chunks(self, at: int, regions: Iterable[Region]) -> dict[bytes, set[tuple[int, ...]]]:
