@@ -5,8 +5,9 @@ from frazil.execute import Retry
 from frazil.execution.executor import Calls, Executor, Outcome
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.serial import SerialExecutor
-from frazil.job import convert, plan, resume, run, runs
+from frazil.job import convert, plan
 from frazil.report import Progress, Result
+from frazil.running import resume, run, runs
 from frazil_functions import __version__ as __version__
 from frazil_functions.errors import (
     BackendError,

@@ -15,9 +15,9 @@ import numpy as np
 import xarray as xr
 
 import frazil
-from frazil.job import plan_target
 from frazil.planning.make import Options, make_plan
 from frazil.planning.scan import Wanted, scan_sources
+from frazil.planning.target import plan_target
 from frazil.report import silent
 from frazil_functions.plan import Plan, PlanTarget
 from frazil_functions.repositories import locate, open_repository, storage_of

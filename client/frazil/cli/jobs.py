@@ -12,6 +12,7 @@ import xarray as xr
 from cyclopts import Parameter
 
 import frazil.job
+import frazil.running
 from frazil.cli.app import app
 from frazil.cli.options import Attempts, Backend, Job, Publishing, Shown
 from frazil.cli.showing import listening, summary, table, write_out
@@ -116,7 +117,7 @@ def apply(
     except OSError as error:
         raise InvalidInputError(f"the plan {plan} cannot be read: {error.strerror or error}") from error
     with listening(shown) as listener, backend.executor() as executor:
-        result = frazil.job.run(
+        result = frazil.running.run(
             made,
             **asdict(publishing),
             executor=executor,
@@ -149,7 +150,7 @@ def resume(
     """
     backend, attempts, shown = backend or Backend(), attempts or Attempts(), shown or Shown()
     with listening(shown) as listener, backend.executor() as executor:
-        result = frazil.job.resume(
+        result = frazil.running.resume(
             repository,
             run,
             executor=executor,
@@ -170,7 +171,7 @@ def runs(repository: str, /, *, shown: Shown | None = None) -> None:
     repository
         The repository.
     """
-    found = frazil.job.runs(repository)
+    found = frazil.running.runs(repository)
     if (shown or Shown()).json:
         write_out(json.dumps({"runs": [asdict(one) for one in found]}))
     else:

@@ -1,0 +1,62 @@
+"""What a plan is made against: repositories, their branches, and what is there already."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import icechunk
+
+from frazil.planning.scan import Existing, scan_existing
+from frazil_functions.errors import InvalidInputError
+from frazil_functions.forks import check_no_secret, dump_fork, read_fork
+from frazil_functions.plan import PlanTarget, Replica
+from frazil_functions.repositories import Location, check_target, locate, location_of, open_repository
+from frazil_functions.runs.publish import tip_of
+from frazil_functions.runs.template import check_absent, check_present
+
+type Target = str | Path | Location | icechunk.Repository
+"""A repository: an open one, or where one is or is to be."""
+
+
+def plan_target(repo: Target, asked: PlanTarget, replicas: Iterable[Target] = ()) -> tuple[PlanTarget, Existing | None]:
+    """Where a plan writes, the snapshots that it is made against, and what it appends to, if it does."""
+    location, base, existing = _base_of(repo, asked)
+    others = []
+    for one in [replicas] if isinstance(replicas, str | Path | Location) else replicas:
+        where, its_base, its = _base_of(one, asked)
+        if where is None:
+            raise InvalidInputError("a replica's storage has no name to open it by; use a path or a URL")
+        if (its and (its.file.variables, its.cuts)) != (existing and (existing.file.variables, existing.cuts)):
+            raise InvalidInputError(
+                f"the replica {where} holds something else than {location}, and cannot be appended to"
+            )
+        others.append(Replica(where, its_base))
+    return replace(asked, location=location, base=base, replicas=tuple(others)), existing
+
+
+def _base_of(repo: Target, asked: PlanTarget) -> tuple[Location | None, str | None, Existing | None]:
+    """Where one repository is, where its branch is at, and what is appended to there.
+
+    There is no base if the repository is still to be created.
+    """
+    if isinstance(repo, icechunk.Repository):
+        opened, location = repo, location_of(repo)
+    else:
+        location = locate(repo)
+        if not check_target(location):
+            if asked.mode == "append":
+                raise InvalidInputError(f"there is no repository at {location}, so there is nothing to append to")
+            if asked.branch != "main":
+                raise InvalidInputError(
+                    f"there is no repository at {location} yet, and a new one has the branch 'main' alone"
+                )
+            return location, None, None
+        opened = open_repository(location, create=False)
+    base = tip_of(opened, asked.branch)
+    check_no_secret(read_fork(dump_fork(opened.writable_session(asked.branch).fork())))
+    if asked.mode == "create":
+        check_absent(opened, base, asked.group)
+        return location, base, None
+    check_present(opened, base, asked.group)
+    session = opened.readonly_session(snapshot_id=base)
+    return location, base, scan_existing(session, f"{location or 'the repository'}, group /{asked.group}", asked.group)

@@ -1,0 +1,279 @@
+"""Running: execute a plan or what is left of one, and publish it; and what runs there are."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import icechunk
+
+from frazil.execute import Retry, execute
+from frazil.execution.executor import Executor
+from frazil.execution.lithops import LithopsExecutor
+from frazil.execution.results import results
+from frazil.planning.target import Target
+from frazil.report import Listener, Progress, Result, Spent, Stage, silent
+from frazil_functions import handler
+from frazil_functions.errors import FrazilError, InvalidInputError, nearest
+from frazil_functions.plan import Plan
+from frazil_functions.records import Verify
+from frazil_functions.repositories import Location, locate, location_of
+from frazil_functions.rundir import RunDirectory, RunOutcome, list_runs
+from frazil_functions.runs.finish import check_bases, clear_published, finish
+from frazil_functions.runs.run import Run, open_run
+from frazil_functions.runs.start import Wishes, directory_at, directory_of, new_run_id, runs_of, start
+from frazil_functions.runs.status import RunStatus, runs_in
+from frazil_functions.runs.verify import Reading
+from frazil_functions.writing.verifying import RegionCheck, VerifyTask, load_checks
+
+
+def run(  # noqa: PLR0913 - as above
+    plan: Plan,
+    repo: icechunk.Repository | None = None,
+    *,
+    executor: Executor | None = None,
+    verify: Verify = "sample",
+    message: str | None = None,
+    retry: Retry | None = None,
+    run_id: str | None = None,
+    run_directory: str | Path | Location | None = None,
+    listener: Listener = silent,
+) -> Result:
+    """Execute a plan: write everything in it and publish it as one commit, or publish nothing.
+
+    A run that fails, or whose client dies, keeps what it has written; `resume` goes on from there.
+
+    Parameters
+    ----------
+    plan
+        What `plan` made.
+    repo
+        The repository, where the plan's location does not open it with the environment's credentials.
+    executor
+        Where functions run; Lithops as it is configured by default, else on this machine.
+    verify
+        Whether to read nothing back, a sample, or everything ("none", "sample", "full").
+    message
+        Of the commit.
+    retry
+        How often a task that fails is tried again.
+    run_id
+        The run's name; by default one that no other run has. A run of the same name and plan is joined;
+        one that is published already is left as it is, and its result says so.
+    run_directory
+        The folder or URL where the run lives; by default a folder of the run's name beside the repository.
+    listener
+        Told how far the run is.
+
+    Returns
+    -------
+    Result
+        The published snapshot, and what it took.
+
+    Raises
+    ------
+    InvalidInputError
+        If the plan does not prove, or the repository was opened with keys that would travel.
+    ConflictError
+        If somebody else has changed what the plan writes.
+    IncompleteRunError
+        If a function failed, or what it wrote did not stand the tests; nothing was published.
+    BackendError
+        If the storage or the backend is at fault.
+    """
+    began = time.perf_counter()
+    wishes = Wishes(message, verify)
+    directory = place_of(plan, repo, run_id, run_directory)
+    with using(executor) as calls:
+        calls.warm()
+        listener(Progress("template", 0, plan.region_count, 0, plan.nbytes, run_id=directory.run_id))
+        try:
+            begun = start(plan, directory, repo=repo, wishes=wishes)
+        except BaseException:
+            if run_id is None and directory.record() is None:
+                directory.remove()  # nobody else knows of it
+            raise
+        return _complete(begun, calls, retry or Retry(), Reading(verify), listener, began)
+
+
+def resume(
+    repo: Target,
+    run_id: str,
+    *,
+    executor: Executor | None = None,
+    verify: Verify | None = None,
+    retry: Retry | None = None,
+    run_directory: str | Path | Location | None = None,
+    listener: Listener = silent,
+) -> Result:
+    """Go on with a run that has not ended: write what is missing, and publish it.
+
+    Whatever ended it - a client or a machine that died, a function that failed, a network that was lost -
+    what has a receipt is not written again. A run that is published already is left as it is, and its
+    result says so.
+
+    Parameters
+    ----------
+    repo
+        The repository, open, or where it is.
+    run_id
+        The run's name, as `frazil runs` lists it.
+    executor, retry, run_directory, listener
+        As for `run`.
+    verify
+        As for `run`; by default what the run was started with.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such run, or it was started with another version of frazil or icechunk, or was abandoned.
+    ConflictError, IncompleteRunError, BackendError
+        As `run` does.
+    """
+    began = time.perf_counter()
+    opened = repo if isinstance(repo, icechunk.Repository) else None
+    place = _place(repo)
+    if run_directory is not None:
+        directory = directory_at(locate(run_directory), run_id)
+    elif place is not None:
+        directory = directory_of(place, run_id)
+    else:
+        raise InvalidInputError("the repository's storage has no name; say where the run lives (run_directory)")
+    begun = _reopen(directory, opened)
+    done = _done_before(begun, began)
+    if done is not None:
+        return done
+    check_bases(begun)
+    with using(executor) as calls:
+        calls.warm()
+        reading = Reading(verify or begun.record.verify)
+        return _complete(begun, calls, retry or Retry(), reading, listener, began)
+
+
+def _place(repo: Target) -> Location | None:
+    return location_of(repo) if isinstance(repo, icechunk.Repository) else locate(repo)
+
+
+def runs(repo: Target) -> list[RunStatus]:
+    """The runs that live beside a repository, the latest first.
+
+    Raises
+    ------
+    InvalidInputError
+        If the repository's storage has no name.
+    BackendError
+        If the storage cannot be reached.
+    """
+    place = _place(repo)
+    if place is None:
+        raise InvalidInputError("the repository's storage has no name, so there is no place beside it that holds runs")
+    return runs_in(runs_of(place))
+
+
+@contextlib.contextmanager
+def using(executor: Executor | None) -> Iterator[Executor]:
+    """The given executor, which its owner closes, or one of our own, closed in the end."""
+    if executor is not None:
+        yield executor
+    else:
+        with LithopsExecutor() as own:
+            yield own
+
+
+def place_of(
+    plan: Plan, repo: icechunk.Repository | None, run_id: str | None, run_directory: str | Path | Location | None
+) -> RunDirectory:
+    """The directory that a new run is to have.
+
+    Raises
+    ------
+    InvalidInputError
+        If the run cannot be named so, or there is no place to put it.
+    """
+    if run_directory is not None:
+        return directory_at(locate(run_directory), run_id)
+    location = plan.target.location if repo is None else location_of(repo)
+    if location is None:
+        raise InvalidInputError(
+            "the repository's storage has no name, so there is no place beside it for the run; name one that functions "
+            "reach, too (run_directory)"
+        )
+    return directory_of(location, new_run_id() if run_id is None else run_id)
+
+
+def _reopen(directory: RunDirectory, repo: icechunk.Repository | None) -> Run:
+    """A run from its directory; one that was ended while it started is started."""
+    if directory.record() is not None:
+        return open_run(directory, repo)
+    data = directory.plan()
+    if data is not None:
+        return start(Plan.from_json(data), directory, repo=repo)
+    place = directory.location.parent
+    known = list_runs(place)
+    raise InvalidInputError(f"there is no run {directory.run_id!r} at {place}; {nearest(directory.run_id, known)}")
+
+
+def _complete(begun: Run, calls: Executor, retry: Retry, reading: Reading, listener: Listener, began: float) -> Result:
+    """Execute what is missing, and finish; only clear up what was published before."""
+    record = begun.record
+    done = _done_before(begun, began)
+    if done is not None:
+        return done
+
+    def tell(stage: Stage) -> None:
+        listener(Progress(stage, record.regions, record.regions, record.nbytes, record.nbytes, run_id=record.run_id))
+
+    try:
+        gathering = begun.gathering()
+        spent = execute(begun, calls, gathering, retry, listener)
+        read = replace(reading, read=lambda tasks: _checks(calls, tasks), workers=calls.workers)
+        outcome = finish(begun, gathering, reading=read, tell=tell)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"run {record.run_id} keeps what it has written; resume it to go on")
+        raise
+    except FrazilError:
+        # Another driver that has published the run has removed what this one was working with.
+        done = _done_before(begun, began)
+        if done is None:
+            raise
+        return done
+    tell("done")
+    return _result(begun, outcome, spent, began)
+
+
+def _done_before(begun: Run, began: float) -> Result | None:
+    """What a run says that somebody has published already, of which nothing is left but the record; None if none has.
+
+    Raises
+    ------
+    InvalidInputError
+        If it was abandoned.
+    """
+    ended = begun.directory.outcome()
+    return None if ended is None else _result(begun, clear_published(begun, ended), Spent(), began, already=True)
+
+
+def _result(begun: Run, outcome: RunOutcome, spent: Spent, began: float, *, already: bool = False) -> Result:
+    plan = begun.plan
+    return Result(
+        run_id=begun.run_id,
+        plan_hash=begun.record.plan_hash,
+        snapshot_id=outcome.snapshots[-1],
+        branch=plan.target.branch,
+        group=plan.target.group,
+        regions=begun.record.regions,
+        tasks=begun.record.tasks,
+        bytes=begun.record.nbytes,
+        seconds=time.perf_counter() - began,
+        verified=outcome.verified,
+        peak_memory_bytes=spent.peak_memory_bytes,
+        read_seconds=spent.read_seconds,
+        write_seconds=spent.write_seconds,
+        already_published=already,
+    )
+
+
+def _checks(executor: Executor, tasks: Sequence[VerifyTask]) -> Iterator[RegionCheck]:
+    """Functions read back."""
+    return (check for _, value in results(executor, handler.verify, tasks) for check in load_checks(value))
