@@ -184,6 +184,11 @@ class Plan:
         return sum(len(task.regions) for task in self.tasks)
 
     @property
+    def nothing_new(self) -> bool:
+        """Whether an append found nothing to add, so that there is nothing to commit."""
+        return self.target.mode == "append" and not self.tasks
+
+    @property
     def grids(self) -> tuple[WriteGrid, ...]:
         """The write grids of the arrays that functions write."""
         return tuple(array.grid for array in self.template.arrays.values() if array.role == "data")

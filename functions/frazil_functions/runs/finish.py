@@ -106,10 +106,10 @@ def _finish(run: Run, gathering: Gathering | None, reading: Reading, tell: Tell)
     if ended is not None:
         return clear_published(run, ended)
     check_clock(run.directory.location)
-    if run.plan.region_count:
-        done = [_publish(run, at, gathering, reading, tell) for at in range(len(run.repos))]
-    else:  # nothing is new, and a commit of nothing would only be noise
+    if run.plan.nothing_new:
         done = [_Done(target.base) for target in run.record.targets]
+    else:
+        done = [_publish(run, at, gathering, reading, tell) for at in range(len(run.repos))]
     ended = RunOutcome(
         state="published",
         snapshots=tuple(one.snapshot for one in done),

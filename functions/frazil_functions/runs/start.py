@@ -265,8 +265,8 @@ def _initialise(plan: Plan, directory: RunDirectory, private: PrivateBranch, sta
 def commit_template(private: PrivateBranch, plan: Plan, static: Mapping[str, Values]) -> tuple[icechunk.Session, str]:
     """Commit the template; return a clean session of it, which forks are made from, and its snapshot."""
     session = private.repo.writable_session(private.name)
-    if not plan.region_count and plan.target.mode == "append":
-        return session, private.base  # nothing is new
+    if plan.nothing_new:
+        return session, private.base
     if plan.target.mode == "append":
         extend_template(session, plan.target.group, plan.template)
     else:
