@@ -17,12 +17,12 @@ from frazil.report import Listener, Progress, Result, Spent, Stage, silent
 from frazil_functions import handler
 from frazil_functions.errors import FrazilError, InvalidInputError, nearest
 from frazil_functions.plan import Plan
-from frazil_functions.records import Verify
+from frazil_functions.records import Verify, Wishes
 from frazil_functions.repositories import Location, locate, location_of
 from frazil_functions.rundir import RunDirectory, RunOutcome, list_runs
 from frazil_functions.runs.finish import check_bases, clear_published, finish
 from frazil_functions.runs.run import Run, open_run
-from frazil_functions.runs.start import Wishes, directory_at, directory_of, new_run_id, runs_of, start
+from frazil_functions.runs.start import directory_at, directory_of, new_run_id, runs_of, start
 from frazil_functions.runs.status import RunStatus, runs_in
 from frazil_functions.runs.verify import Reading
 from frazil_functions.writing.verifying import RegionCheck, VerifyTask, load_checks
@@ -208,7 +208,7 @@ def _reopen(directory: RunDirectory, repo: icechunk.Repository | None) -> Run:
         return open_run(directory, repo)
     data = directory.plan()
     if data is not None:
-        return start(Plan.from_json(data), directory, repo=repo)
+        return start(Plan.from_json(data), directory, repo=repo, wishes=directory.wishes())
     place = directory.location.parent
     known = list_runs(place)
     raise InvalidInputError(f"there is no run {directory.run_id!r} at {place}; {nearest(directory.run_id, known)}")

@@ -15,13 +15,13 @@ import msgspec
 
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.plan import Plan
-from frazil_functions.records import Verify
+from frazil_functions.records import Verify, Wishes
 from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.runs.finish import check_published, finish
 from frazil_functions.runs.gather import Gathering
 from frazil_functions.runs.run import Run, open_run
-from frazil_functions.runs.start import Wishes, directory_at, directory_of, new_run_id, start
+from frazil_functions.runs.start import directory_at, directory_of, new_run_id, start
 from frazil_functions.runs.status import status
 from frazil_functions.runs.verify import Reading
 from frazil_functions.runs.worker import write_missing

@@ -78,6 +78,26 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a run is to do beside its plan; kept from before it starts, and then in its record.
+
+    Attributes
+    ----------
+    message
+        Of the commit; by default it says what was written.
+    verify
+        How much is read back before publishing.
+    job
+        The digest of the job file that the plan was made from; runs of one name must agree on it.
+    """
+
+    message: str | None = None
+    verify: Verify = "sample"
+    job: str = ""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
 class RunOutcome:
     """How a run ended.
 
@@ -113,12 +133,12 @@ class _Head:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def dump_record(value: RunRecord | RunOutcome) -> bytes:
+def dump_record(value: RunRecord | RunOutcome | Wishes) -> bytes:
     """A record or an outcome as JSON, equal for equal ones."""
     return msgspec.json.encode(value, order="deterministic")
 
 
-def load_record[T: (RunRecord, RunOutcome)](data: bytes, kind: type[T], where: str) -> T:
+def load_record[T: (RunRecord, RunOutcome, Wishes)](data: bytes, kind: type[T], where: str) -> T:
     """What `dump_record` wrote.
 
     Parameters

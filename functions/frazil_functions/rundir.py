@@ -23,7 +23,7 @@ from obstore.store import LocalStore, ObjectStore
 
 from frazil_functions.errors import BackendError, InvalidInputError, ReceiptError
 from frazil_functions.reading.failures import is_transient
-from frazil_functions.records import RunOutcome, RunRecord, RunTarget, dump_record, load_record
+from frazil_functions.records import RunOutcome, RunRecord, RunTarget, Wishes, dump_record, load_record
 from frazil_functions.repositories import Location
 from frazil_functions.storage import open_store
 from frazil_functions.tasks import Receipt, dump_receipt, load_receipt
@@ -32,13 +32,16 @@ from frazil_functions.text import words
 __all__ = ["RunDirectory", "RunOutcome", "RunRecord", "RunTarget", "check_outside", "list_runs"]
 
 _PLAN: Final = "plan.json"
+_WISHES: Final = "wishes.json"
 _RECORD: Final = "run.json"
 _OUTCOME: Final = "outcome.json"
 _RECEIPTS: Final = "receipts"
 _RECEIPT: Final = re.compile(r"receipts/(\d{6,})-([0-9a-f]{32})")
 _WORK: Final = re.compile(r"fork-[0-9a-f]{16}|receipts/.+|clock")
 _OURS: Final = re.compile(rf"plan\.json|run\.json|outcome\.json|{_WORK.pattern}")
-_STAGED: Final = re.compile(r"(plan\.json|run\.json|outcome\.json|fork-[0-9a-f]{16}|\d{6,}-[0-9a-f]{32})#\d+")
+_STAGED: Final = re.compile(
+    r"(plan\.json|wishes\.json|run\.json|outcome\.json|fork-[0-9a-f]{16}|\d{6,}-[0-9a-f]{32})#\d+"
+)
 """What a writer that was killed leaves on a local disk, which no list shows."""
 _ERRORS: Final = (BaseError, OSError)
 _GETS: Final = 16
@@ -79,6 +82,15 @@ class RunDirectory:
             raise InvalidInputError(
                 f"another plan lies under the run id {self.run_id!r} ({self.location}/{_PLAN}); use another run id"
             )
+
+    def put_wishes(self, wishes: Wishes) -> Wishes:
+        """Keep what is asked for beside the plan; returns what stands, which is that of whoever was first."""
+        return load_record(self._put(_WISHES, dump_record(wishes)), Wishes, f"{self.location}/{_WISHES}")
+
+    def wishes(self) -> Wishes | None:
+        """What is asked for beside the plan; None if nothing was; raises as `record` does."""
+        data = self._get(_WISHES)
+        return None if data is None else load_record(data, Wishes, f"{self.location}/{_WISHES}")
 
     def plan(self) -> bytes | None:
         """The plan; None if there is none."""
@@ -197,7 +209,7 @@ class RunDirectory:
         """
         self.remove_work()
         names = self._names()
-        for name in (_PLAN, _RECORD, _OUTCOME):
+        for name in (_WISHES, _PLAN, _RECORD, _OUTCOME):
             self._remove([name] if name in names else [])
         self._remove_folder("")
 

@@ -67,7 +67,7 @@ def test_files_on_s3_become_a_repository_on_s3_and_no_secret_is_written_anywhere
         assert SECRET.encode() not in data, name
         assert KEY.encode() not in data, name
     kept = {name.rpartition("/")[2] for name in objects(bucket) if name.startswith("out.frazil/")}
-    assert kept == {"plan.json", "run.json", "outcome.json"}
+    assert kept == {"plan.json", "wishes.json", "run.json", "outcome.json"}
 
 
 def test_a_repository_with_keys_of_its_own_is_refused_before_anything_is_written(bucket: str, tmp_path: Path) -> None:

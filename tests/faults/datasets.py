@@ -222,7 +222,8 @@ def conversion(
     base = open_repository(target).lookup_branch("main")
     serial = frazil.SerialExecutor()
     found = scan_sources(sources, Wanted(), serial, silent)
-    options = Options(chunks={"time": 2}, workers=tasks, region_bytes=1, task_bytes=1)
+    hours = noise.hours * noise.files
+    options = Options(chunks={"time": min(2, hours)}, workers=tasks, region_bytes=1, task_bytes=1)
     return Conversion(
         noise,
         make_plan(found, plan_target(target, PlanTarget(None, "", "main", None, "create"))[0], options),

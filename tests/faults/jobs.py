@@ -188,7 +188,7 @@ class Job:
         assert snapshot in {None, commit}
         assert_whole(self.read())
         assert set(self.repo.list_branches()) == {"main", self.plan.target.branch, *branches}
-        assert self.left() == ["outcome.json", "plan.json", "run.json"]
+        assert self.left() == ["outcome.json", "plan.json", "run.json", "wishes.json"]
         outcome = self.directory.outcome()
         assert outcome is not None
         assert outcome.snapshots == (commit,)

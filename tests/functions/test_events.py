@@ -95,7 +95,7 @@ def test_everything_may_lie_in_s3(hours: list[str], bucket: Any) -> None:
     assert (seen.snapshot, seen.commits, seen.branches) == (done["snapshot_id"], 2, ["main"])
     xr.testing.assert_identical(seen.values, WHOLE)
     kept = {item.key for item in bucket.objects.filter(Prefix="runs/")}
-    assert kept == {f"runs/nightly/{name}.json" for name in ("plan", "run", "outcome")}
+    assert kept == {f"runs/nightly/{name}.json" for name in ("plan", "wishes", "run", "outcome")}
 
 
 def test_a_plan_that_is_not_there_is_refused_by_name(tmp_path: Path, bucket: Any) -> None:

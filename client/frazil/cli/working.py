@@ -13,10 +13,11 @@ from frazil.execution.serial import SerialExecutor
 from frazil.jobfile import JobFile, job_start_of, load
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.plan import Plan
+from frazil_functions.records import Wishes
 from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory, check_outside
 from frazil_functions.runs.run import Run
-from frazil_functions.runs.start import Wishes, check_run_id, start
+from frazil_functions.runs.start import check_run_id, start
 from frazil_functions.runs.worker import Place, work
 from frazil_functions.settings import environment
 

@@ -6,7 +6,6 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,7 +16,7 @@ from frazil_functions.errors import BackendError, InvalidInputError
 from frazil_functions.forks import check_no_secret, dump_fork, read_fork, require_layout
 from frazil_functions.plan import Plan
 from frazil_functions.reading.encoding import Values
-from frazil_functions.records import Verify
+from frazil_functions.records import Wishes
 from frazil_functions.repositories import FIRST_OBJECTS, Location, check_target, location_of, open_repository
 from frazil_functions.rundir import RunDirectory, RunRecord, RunTarget, check_outside
 from frazil_functions.runs.clocks import check_clock
@@ -31,28 +30,6 @@ from frazil_functions.storage import holds_only
 logger = logging.getLogger(__name__)
 
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a run is to do beside its plan; kept in its record.
-
-    Attributes
-    ----------
-    message
-        Of the commit; by default it says what was written.
-    verify
-        How much is read back before publishing.
-    job
-        The digest of the job file that the plan was made from; runs of one name must agree on it.
-    """
-
-    message: str | None = None
-    verify: Verify = "sample"
-    job: str = ""
-
-    def __post_init__(self) -> None:
-        Reading(self.verify)
 
 
 def new_run_id() -> str:
@@ -135,6 +112,7 @@ def start(
         If a repository or the directory cannot be reached, or this machine's clock is wrong.
     """
     wishes = wishes or Wishes()
+    Reading(wishes.verify)  # refused before anything is done
     check_run_id(directory.run_id)
     differs = versions.difference(plan.versions)
     if differs:
@@ -148,6 +126,12 @@ def start(
         return joined
     plan = _agreed(plan, directory)
     opened = _open_existing(plan, repo)
+    asked, wishes = wishes, directory.put_wishes(wishes)
+    if asked.job != wishes.job:
+        raise InvalidInputError(
+            f"another job file was given for the run at {directory.location}; give this run another id, or take back "
+            "what was changed"
+        )
     directory.put_plan(plan.to_json())
     check_clock(directory.location)
     repos = tuple(

@@ -6,15 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from frazil_functions.errors import ReceiptError
+from frazil_functions.errors import InvalidInputError, ReceiptError
+from frazil_functions.plan import Plan
 from frazil_functions.regions import Region
 from frazil_functions.repositories import Location
 from frazil_functions.rundir import RunDirectory, list_runs
 
 _LOOKS: Final = 16
 
-type State = Literal["starting", "writing", "written", "published", "abandoned"]
-"""`starting`: no record yet. `writing`: regions are missing. `written`: none is, and it is to be finished."""
+type State = Literal["starting", "writing", "written", "published", "abandoned", "unreadable"]
+"""`starting`: no record yet. `writing`: regions are missing. `written`: none is, and it is to be finished.
+`unreadable`: another version of frazil made it, or it is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,16 @@ def status(directory: RunDirectory, now: float | None = None) -> RunStatus:
     """
     now = time.time() if now is None else now
     record, outcome = directory.record(), directory.outcome()
+    if record is None and (data := directory.plan()) is not None:
+        plan = Plan.from_json(data)
+        return RunStatus(
+            directory.run_id,
+            str(directory.location),
+            "starting",
+            regions=plan.region_count,
+            bytes=plan.nbytes,
+            work_hash=plan.work_hash,
+        )
     if record is None:
         return RunStatus(directory.run_id, str(directory.location), "starting")
     if outcome is not None:
@@ -110,13 +122,16 @@ def runs_in(place: Location) -> list[RunStatus]:
 
 def unfinished_in(place: Location) -> list[RunStatus]:
     """Those of them that have started and not ended."""
-    return _statuses(place, lambda directory: directory.record() is not None and directory.outcome() is None)
+    return _statuses(place, lambda directory: directory.outcome() is None)
 
 
 def _statuses(place: Location, wanted: Callable[[RunDirectory], bool]) -> list[RunStatus]:
     def look(run_id: str) -> RunStatus | None:
         directory = RunDirectory(place.below(run_id))
-        return status(directory) if wanted(directory) else None
+        try:
+            return status(directory) if wanted(directory) else None
+        except InvalidInputError as error:  # one that cannot be read must not hide the others
+            return RunStatus(run_id, str(directory.location), "unreadable", reason=str(error))
 
     with ThreadPoolExecutor(_LOOKS, "frazil-runs") as pool:
         found = [one for one in pool.map(look, list_runs(place)) if one is not None]

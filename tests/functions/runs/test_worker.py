@@ -9,11 +9,12 @@ import pytest
 import xarray as xr
 
 import frazil
+from frazil_functions.records import Wishes
 from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory, RunOutcome
 from frazil_functions.runs.finish import finish
 from frazil_functions.runs.run import Run, open_run
-from frazil_functions.runs.start import Wishes, start
+from frazil_functions.runs.start import start
 from frazil_functions.runs.worker import Assignment, Place, work, write_missing
 
 from ..conftest import plan_small, published_in, series  # noqa: TID252 - tests are no package that has a name
