@@ -31,6 +31,10 @@ fix:
     uv run ruff check --fix
     uv run ruff format
 
+# Kill and overtake clients at every request that they make, one after the other.
+exhaustive:
+    uv run pytest tests/faults --every 1
+
 # Kill clients and workers at random, and see every run published whole. A failing round is repeated with its seed.
 chaos rounds="200" seed="":
     uv run python -m tests.faults.chaos --rounds {{rounds}} {{ if seed == "" { "" } else { "--seed " + seed } }}

@@ -122,6 +122,8 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
             workers=calls.workers if workers is None else workers,
         )
     listener(Progress("plan"))
+    if existing is not None and found.append_dim is not None:
+        existing = existing.digested(found.append_dim)
     return make_plan(found, target, options, existing)
 
 
@@ -197,7 +199,7 @@ def _unfinished(plan: Plan, *, offered: bool) -> str | None:
     """The run to go on with: the latest of the same work that has not ended; only spoken of if it is offered."""
     if plan.target.location is None:
         return None
-    found = [one for one in unfinished_in(runs_of(plan.target.location)) if one.work_hash == plan.work_hash]
+    found = unfinished_in(runs_of(plan.target.location), plan.work_hash)
     if found and offered:
         one = found[0]
         logger.warning(

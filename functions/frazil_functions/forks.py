@@ -13,14 +13,15 @@ import io
 import pickle
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final, Never
+from typing import Annotated, Final, Never
 
 import msgspec
 from icechunk import ForkSession, IcechunkError
 
 from frazil_functions.errors import InvalidInputError, ReceiptError, VersionError
 
-type ChunkIndex = tuple[int, ...]
+type _Index = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+type ChunkIndex = tuple[_Index, ...]
 type _Extent = tuple[tuple[int, int], ...]
 
 _ADMITTED: Final = ("icechunk.session", "ForkSession")

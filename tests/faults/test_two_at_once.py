@@ -246,9 +246,9 @@ def assert_overtaken(job: Job, clients: Clients, proxy: Proxy, number: int, *, m
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("moved", [False, True])
 def test_a_finisher_that_is_overtaken_at_any_request_finds_it_published(
-    files: Files, clients: Clients, bucket: str, proxy: Proxy, moved: bool
+    files: Files, clients: Clients, bucket: str, proxy: Proxy, moved: bool, every: int
 ) -> None:
-    for number in range(200):
+    for number in range(0, 200, every):
         job = Job.make(files, f"s3://{bucket}/{number}", group="model")
         if not assert_overtaken(job, clients, proxy, number, moved=moved):
             break

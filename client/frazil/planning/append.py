@@ -5,11 +5,13 @@ from typing import Literal
 
 import numpy as np
 
+from frazil.planning.compare import calendar_of
 from frazil.planning.labels import Axis, show
 from frazil.planning.scan import Existing, Sources
 from frazil.template.build import Recoding
 from frazil_functions.errors import LabelError, MismatchedSourceError
-from frazil_functions.reading.scanning import FileMetadata, Labels
+from frazil_functions.reading.encoding import PACKING
+from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata
 from frazil_functions.template import ArrayTemplate, DatasetTemplate, Role
 
 type OnOverlap = Literal["error", "skip"]
@@ -21,6 +23,11 @@ def behind(existing: Existing, sources: Sources, on_overlap: OnOverlap) -> Sourc
     labels = existing.labels | sources.labels
     files = sources.files
     if on_overlap == "skip":
+        if sources.append_dim not in existing.file.variables:
+            raise LabelError(
+                f"{existing.file.url} has no coordinate along {sources.append_dim!r}, so nothing says which files are "
+                "there already; leave out on_overlap, and name only the new ones"
+            )
         files = tuple(file for file in files if not _is_there(existing, file, sources))
     # What a repository holds besides the variables of the files would be left too short, so all of it is compared.
     return replace(sources, files=(existing.file, *files), labels=labels)
@@ -32,10 +39,15 @@ def _is_there(existing: Existing, file: FileMetadata, sources: Sources) -> bool:
     ours, theirs = existing.file.variables.get(dim), file.variables.get(dim)
     if ours is None or theirs is None or ours.digest is None or theirs.digest is None:
         return False
-    if ours.attributes.get("units") != theirs.attributes.get("units"):
+    if _counting(ours) != _counting(theirs):
         return False
     held, asked = existing.labels[ours.digest].values(), sources.labels[theirs.digest].values()
     return bool(asked.size) and bool(np.isin(asked, held).all())
+
+
+def _counting(variable: VariableMetadata) -> list[object]:
+    """What says which label a stored number means."""
+    return [*(variable.attributes.get(key) for key in ("units", *PACKING)), variable.dtype, calendar_of(variable)]
 
 
 def extended(existing: Existing, sources: Sources, axis: Axis, recoding: Recoding) -> DatasetTemplate:

@@ -55,24 +55,43 @@ class Existing:
         What it says of itself.
     cuts
         The chunks and the shards of every array, by name.
+    session
+        Where it was read.
+    group
+        Its path.
     """
 
     file: FileMetadata
     labels: dict[str, Labels]
     cuts: dict[str, tuple[tuple[int, ...], tuple[int, ...] | None]]
+    session: icechunk.Session
+    group: str
+
+    def digested(self, append_dim: str) -> "Existing":
+        """The same with digests of what stands outside of the append dimension."""
+        return scan_existing(self.session, self.file.url, self.group, append_dim)
 
 
-def scan_existing(session: icechunk.Session, url: str, group: str) -> Existing:
-    """What a group of a repository says of itself.
+def scan_existing(session: icechunk.Session, url: str, group: str, append_dim: str | None = None) -> Existing:
+    """What a group of a repository says of itself; what stands outside of the append dimension too, if that is given.
 
     Raises
     ------
     SourceError
         If it cannot be read.
     """
-    file, labels = scan_store(session.store, url, group)
+    file, labels = scan_store(session.store, url, group, append_dim)
     root = zarr.open_group(session.store, path=group, mode="r")
-    return Existing(file, labels, {name: (array.chunks, array.shards) for name, array in root.arrays()})
+    arrays = dict(root.arrays())
+    for name, array in arrays.items():
+        if array.dtype.kind in "UmM" and name in file.variables:
+            raise InvalidInputError(
+                f"{url}: {name!r} is stored as {array.dtype}, which would cut or shift values that are appended; write "
+                "the group anew, with strings of any length and times as numbers with units"
+            )
+    return Existing(
+        file, labels, {name: (array.chunks, array.shards) for name, array in arrays.items()}, session, group
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,8 +175,12 @@ def scan_task(task: ScanTask, patience: Patience = PATIENCE) -> Scan:
     return Scan(tuple(files), labels)
 
 
-def scan_store(store: icechunk.IcechunkStore, url: str, group: str) -> tuple[FileMetadata, dict[str, Labels]]:
+def scan_store(
+    store: icechunk.IcechunkStore, url: str, group: str, append_dim: str | None = None
+) -> tuple[FileMetadata, dict[str, Labels]]:
     """What a group of a repository holds besides its data, as a file would say it; and its labels.
+
+    What stands outside of the append dimension is digested, once that is given.
 
     Raises
     ------
@@ -184,7 +188,7 @@ def scan_store(store: icechunk.IcechunkStore, url: str, group: str) -> tuple[Fil
         If it cannot be read.
     """
     labels: dict[str, Labels] = {}
-    task = ScanTask((url,), "zarr", None, digests=False)
+    task = ScanTask((url,), "zarr", append_dim, digests=append_dim is not None)
     with open_raw_store(store, url, group) as dataset:
         sizes = {str(dim): length for dim, length in dataset.sizes.items()}
         variables = dict(_variables(dataset, url, task, labels))

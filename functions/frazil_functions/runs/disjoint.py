@@ -78,12 +78,15 @@ def overlaps(plan: Plan, diff: icechunk.Diff) -> list[str]:
 
 def _shared(plan: Plan, name: str, theirs: Iterable[Sequence[int]]) -> str:
     """The chunks of an array that the plan's regions own and somebody else wrote, in words."""
+    at = np.array(list(theirs), np.int64)
+    if not at.size:
+        return ""
     array = plan.template.arrays[name]
+    at = at.reshape(-1, len(array.dims))
     if array.role != "data":
         regions = [tuple(slice(0, count) for count in array.grid.counts)]
     else:
         regions = [array.grid.unit_slices(region) for region in plan.regions if region.array == name]
-    at = np.array(list(theirs), np.int64).reshape(-1, len(array.dims))
     shared = np.zeros(len(at), bool)
     for region in regions:
         inside = np.ones(len(at), bool)

@@ -118,8 +118,11 @@ def _finish(run: Run, gathering: Gathering | None, reading: Reading, tell: Tell)
         nbytes=run.record.nbytes,
         verified=max(one.verified for one in done),
     )
-    standing = run.directory.put_outcome(ended)
-    clear(run)
+    try:
+        standing = run.directory.put_outcome(ended)
+        clear(run)
+    except KeyboardInterrupt:  # it is published, and what is left is for the next one who looks, or garbage collection
+        return ended
     # What was published stays so, whatever somebody said of the run meanwhile.
     return standing if standing.state == "published" else ended
 
@@ -150,7 +153,7 @@ def clear(run: Run) -> None:
     try:
         for repo, target in zip(run.repos, run.record.targets, strict=True):
             for branch in repo.list_branches():
-                if run_of(branch) == run.run_id:
+                if run_of(branch) == run_of(target.branch):
                     delete_branch(repo, target.location, branch)
         run.directory.remove_work()
     except (icechunk.IcechunkError, BackendError, OSError) as error:
@@ -162,7 +165,13 @@ def clear_published(run: Run, outcome: RunOutcome) -> RunOutcome:
 
     Whoever published it may have died before removing it, and others have added to it since.
     """
-    check_published(run.directory, outcome)
+    if outcome.state != "published":
+        # Garbage collection may have given it up while it was being published.
+        done = [_published(run, at) for at in range(len(run.repos))]
+        snapshots = tuple(one.snapshot for one in done if one is not None)
+        if len(snapshots) < len(done):
+            return check_published(run.directory, outcome)
+        outcome = replace(outcome, state="published", snapshots=snapshots, reason="")
     clear(run)
     return outcome
 
@@ -188,7 +197,8 @@ def _published(run: Run, at: int) -> _Done | None:
     try:
         for snapshot in repo.ancestry(branch=run.plan.target.branch):
             said = snapshot.metadata.get("frazil")
-            if isinstance(said, dict) and said.get("run_id") == run.run_id:
+            ours = (run.run_id, run.record.plan_hash)
+            if isinstance(said, dict) and (said.get("run_id"), said.get("plan_hash")) == ours:
                 return _Done(snapshot.id)
             if snapshot.id == target.base:
                 return None
@@ -226,6 +236,7 @@ def _tip(run: Run, at: int) -> str:
 
 def _publish(run: Run, at: int, gathering: Gathering | None, reading: Reading, tell: Tell) -> _Done:
     problem: Exception | None = None
+    read = False  # whether everything was read back in vain: the branch moved only then
     for number in range(TRIES):
         done = _published(run, at)
         if done is not None:
@@ -235,10 +246,10 @@ def _publish(run: Run, at: int, gathering: Gathering | None, reading: Reading, t
             if number == 0 and at in gathering.sinks and _tip(run, at) == run.record.targets[at].base:
                 return _commit(run, run.branches[at], gathering, gathering.sinks[at], reading, tell)
             # The values were read back the first time; later it is the references that could be wrong.
-            reading = replace(reading, mode="sample") if problem is not None and reading.mode == "full" else reading
+            reading = replace(reading, mode="sample") if read and reading.mode == "full" else reading
             return _replay(run, at, reading, tell)
         except (MovedError, icechunk.ConflictError, icechunk.NotFoundError) as error:
-            problem = error
+            problem, read = error, read or isinstance(error, MovedError)
         except (ConflictError, IncompleteRunError):
             # What overlaps may be this very run, published by somebody else since that was looked at.
             done = _published(run, at)
@@ -254,14 +265,15 @@ def _publish(run: Run, at: int, gathering: Gathering | None, reading: Reading, t
 def _replay(run: Run, at: int, reading: Reading, tell: Tell) -> _Done:
     """Publish on what the branch holds by now: the same template again, and references to what was written."""
     repo, target, branch = run.repos[at], run.record.targets[at], run.plan.target.branch
-    if not any(run_of(name) == run.run_id for name in repo.list_branches()):
+    key = run_of(target.branch) or run.run_id
+    if not any(run_of(name) == key for name in repo.list_branches()):
         raise IncompleteRunError(
             f"run {run.run_id} has no private branch any more, so garbage collection may have taken its chunks. "
             "Nothing was published; plan again"
         )
     tip = _tip(run, at)
     check_disjoint(repo, run.plan, target.base, tip)
-    private = PrivateBranch.make(repo, target.location, run.run_id, branch, tip)
+    private = PrivateBranch.make(repo, target.location, key, branch, tip)
     before = repo.readonly_session(snapshot_id=target.snapshot)
     create = run.plan.target.mode == "create"
     static = stored_static(before, run.plan.target.group, run.plan.template) if create else {}

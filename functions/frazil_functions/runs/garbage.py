@@ -290,7 +290,9 @@ class _Collection:
         snapshots = []
         for target in targets:
             found = self._repository(target.location)
-            published = published_as(found.repo, target.base, trace.run_id) if found is not None else None
+            if found is None or record is None:
+                continue
+            published = published_as(found.repo, target.base, record)
             snapshots += [published] if published is not None else []
         if record is not None and len(snapshots) == len(targets):
             return RunOutcome("published", tuple(snapshots), time.time(), regions=record.regions, nbytes=record.nbytes)

@@ -98,6 +98,8 @@ class Gathering:
                 if isinstance(receipt, ReceiptError):
                     raise receipt
                 states = admit(receipt, self.expected)
+                for state in states:
+                    state.session_object()  # what Icechunk cannot read is refused before anything is merged
             except ReceiptError as error:
                 logger.warning("the receipt %s is refused: %s", name, error)
                 self.refused[name] = error

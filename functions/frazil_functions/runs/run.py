@@ -1,5 +1,6 @@
 """One run as every driver sees it: its directory, its record, its plan, its repositories; and the tasks it has."""
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -149,7 +150,8 @@ def open_run(directory: RunDirectory, repo: icechunk.Repository | None = None) -
             f"run {record.run_id} was started with other versions ({differs}), which may lay out plans and forks in "
             "another way; go on with those versions, or plan again"
         )
-    plan = Plan.from_json(data)
+    same = hashlib.sha256(data).hexdigest() == record.plan_hash
+    plan = Plan.from_json(data, proven=same)
     if plan.hash != record.plan_hash:
         raise IncompleteRunError(
             f"the plan in {directory.location} is not the one that run {record.run_id} was started with; plan again"

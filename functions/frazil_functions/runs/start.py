@@ -1,6 +1,7 @@
 """Starting a run: private branches with the template, clean forks, and a record that every driver goes by."""
 
 import contextlib
+import hashlib
 import logging
 import re
 import secrets
@@ -74,6 +75,16 @@ def directory_at(place: Location, run_id: str | None) -> RunDirectory:
     return directory
 
 
+def branch_key(directory: RunDirectory, primary: Location | None) -> str:
+    """What a run's private branches are named by.
+
+    Beside its primary repository a run's id is its own; elsewhere another run may have the same.
+    """
+    if primary is not None and directory.location == runs_of(primary).below(directory.run_id):
+        return directory.run_id
+    return f"{directory.run_id}~{hashlib.sha256(directory.location.url.encode()).hexdigest()[:8]}"
+
+
 def runs_of(location: Location) -> Location:
     """The place beside a repository that holds its runs."""
     return Location(f"{location.url}.frazil", location.region, location.endpoint_url)
@@ -140,8 +151,9 @@ def start(
     with contextlib.ExitStack() as undo:
         static = read_static(plan.template, plan.sources[0]) if plan.target.mode == "create" else {}
         targets = []
+        key = branch_key(directory, _locations(plan, repo)[-1])
         for one, location, base in zip(repos, _locations(plan, repo), plan.target.bases, strict=True):
-            private = PrivateBranch.make(one, location, directory.run_id, plan.target.branch, _base(plan, one, base))
+            private = PrivateBranch.make(one, location, key, plan.target.branch, _base(plan, one, base))
             undo.callback(_remove, private)
             targets.append(_initialise(plan, directory, private, static))
         ours = RunRecord(
@@ -158,11 +170,13 @@ def start(
             verify=wishes.verify,
             job=wishes.job,
         )
-        record = directory.put_record(ours)
-        if record == ours:
-            undo.pop_all()
-            return Run(directory, record, plan, repos)
+        # From here on the record may stand, whatever is said of it; branches that it does not name are garbage.
+        made = undo.pop_all()
+    record = directory.put_record(ours)
+    if record == ours:
+        return Run(directory, record, plan, repos)
     # Somebody else started the same run meanwhile.
+    made.close()
     return _check_same(open_run(directory, repo), plan, wishes)
 
 

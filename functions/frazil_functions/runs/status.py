@@ -8,9 +8,11 @@ from typing import Final, Literal
 
 from frazil_functions.errors import InvalidInputError, ReceiptError
 from frazil_functions.plan import Plan
+from frazil_functions.records import RunRecord
 from frazil_functions.regions import Region
 from frazil_functions.repositories import Location
 from frazil_functions.rundir import RunDirectory, list_runs
+from frazil_functions.tasks import Receipt
 
 _LOOKS: Final = 16
 
@@ -87,7 +89,7 @@ def status(directory: RunDirectory, now: float | None = None) -> RunStatus:
     if outcome is not None:
         done, done_bytes = (record.regions, record.nbytes) if outcome.state == "published" else (0, 0)
     else:
-        sizes = _receipted(directory)
+        sizes = _receipted(directory, record)
         done, done_bytes = len(sizes), sum(sizes.values())
     return RunStatus(
         run_id=record.run_id,
@@ -106,13 +108,18 @@ def status(directory: RunDirectory, now: float | None = None) -> RunStatus:
     )
 
 
-def _receipted(directory: RunDirectory) -> dict[Region, int]:
+def _receipted(directory: RunDirectory, record: RunRecord) -> dict[Region, int]:
     """The regions that receipts name, and the size of their values."""
     found: dict[Region, int] = {}
     for _, receipt in directory.read_receipts(directory.list_receipts()):
-        if not isinstance(receipt, ReceiptError) and receipt.run_id == directory.run_id:
+        if not isinstance(receipt, ReceiptError) and _is_of(receipt, record):
             found |= {one.region: one.nbytes for one in receipt.regions}
     return found
+
+
+def _is_of(receipt: Receipt, record: RunRecord) -> bool:
+    bases = tuple(target.snapshot for target in record.targets)
+    return (receipt.run_id, receipt.plan_hash, receipt.bases) == (record.run_id, record.plan_hash, bases)
 
 
 def runs_in(place: Location) -> list[RunStatus]:
@@ -120,16 +127,25 @@ def runs_in(place: Location) -> list[RunStatus]:
     return _statuses(place, lambda _: True)
 
 
-def unfinished_in(place: Location) -> list[RunStatus]:
-    """Those of them that have started and not ended."""
-    return _statuses(place, lambda directory: directory.outcome() is None)
+def unfinished_in(place: Location, work_hash: str) -> list[RunStatus]:
+    """Those of them that do the same work, and have not ended."""
+
+    def wanted(directory: RunDirectory) -> bool:
+        record = directory.record()
+        if record is not None and record.work_hash != work_hash:
+            return False
+        return directory.outcome() is None
+
+    return [one for one in _statuses(place, wanted) if one.work_hash == work_hash]
 
 
 def _statuses(place: Location, wanted: Callable[[RunDirectory], bool]) -> list[RunStatus]:
     def look(run_id: str) -> RunStatus | None:
         directory = RunDirectory(place.below(run_id))
         try:
-            return status(directory) if wanted(directory) else None
+            found = status(directory) if wanted(directory) else None
+            # Somebody died before there was a plan, and so before there was a run.
+            return None if found is None or (found.state == "starting" and not found.work_hash) else found
         except InvalidInputError as error:  # one that cannot be read must not hide the others
             return RunStatus(run_id, str(directory.location), "unreadable", reason=str(error))
 

@@ -150,14 +150,15 @@ def _written(repo: icechunk.Repository, branch: str) -> Iterator[float]:
         yield next(iter(repo.ancestry(branch=branch))).written_at.timestamp()
 
 
-def published_as(repo: icechunk.Repository, base: str, run_id: str) -> str | None:
+def published_as(repo: icechunk.Repository, base: str, record: RunRecord) -> str | None:
     """The snapshot that a run was published as, if a branch for readers has it."""
     for branch in sorted(repo.list_branches()):
         if run_of(branch) is not None:
             continue
         for snapshot in repo.ancestry(branch=branch):
             said = snapshot.metadata.get("frazil")
-            if isinstance(said, dict) and said.get("run_id") == run_id:
+            ours = (record.run_id, record.plan_hash)
+            if isinstance(said, dict) and (said.get("run_id"), said.get("plan_hash")) == ours:
                 return snapshot.id
             if snapshot.id == base:
                 break

@@ -111,6 +111,10 @@ class Parts:
         """The primary's array, to see what it stores; nothing is written through it."""
         return self._targets[-1][name]
 
+    def targets(self, name: str) -> list[Target]:
+        """The same array in every repository, the primary last; nothing is written through them."""
+        return [targets[name] for targets in self._targets]
+
     def begin(self) -> Part:
         """The part that the next region goes into. The region is pending until `end`."""
         self._turn()

@@ -1,7 +1,7 @@
 """Target arrays as they really are, opened in a fork."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,9 +10,17 @@ import numpy as np
 import zarr
 import zarr.errors
 
-from frazil_functions.errors import BackendError, SourceError
+from frazil_functions.errors import BackendError, ConflictError, SourceError
 from frazil_functions.grids import WriteGrid
-from frazil_functions.reading.encoding import STRING, Attributes, Values, json_attributes, native, plain_attributes
+from frazil_functions.reading.encoding import (
+    STRING,
+    Attributes,
+    Values,
+    checksum,
+    json_attributes,
+    native,
+    plain_attributes,
+)
 from frazil_functions.regions import Region
 
 
@@ -58,10 +66,17 @@ def target_of(array: zarr.Array[Any], region: Region) -> Target:
     return Target(array, grid, dtype, plain_attributes(dtype, json_attributes(array.attrs.asdict())))
 
 
-async def kept(region: Region, values: Values, target: Target, append_dim: str | None, offset: int) -> Values:
+async def kept(
+    region: Region, values: Values, targets: Sequence[Target], append_dim: str | None, offset: int
+) -> Values:
     """The values with those that the array holds already, where a region reaches back before the offset.
 
-    A write unit that was half full before an append is written again as a whole.
+    A write unit that was half full before an append is written again as a whole, in every repository alike.
+
+    Raises
+    ------
+    ConflictError
+        If the repositories hold different values there.
     """
     span = region.span(append_dim) if append_dim is not None and offset else None
     if span is None or span[0] >= offset:
@@ -69,8 +84,14 @@ async def kept(region: Region, values: Values, target: Target, append_dim: str |
     axis = region.dims.index(append_dim or "")
     old = tuple(slice(part.start, offset) if at == axis else part for at, part in enumerate(region.slices))
     into = tuple(slice(0, offset - span[0]) if at == axis else slice(None) for at in range(len(region.dims)))
+    held = [native(np.asarray(await target.array.async_array.getitem(old))) for target in targets]
+    if len({checksum(one) for one in held}) > 1:
+        raise ConflictError(
+            f"the repositories of the run hold different values of {region.array!r} before {append_dim} {offset}, in "
+            "the write unit that the append completes; make them equal, or append to each in a run of its own"
+        )
     whole = values.copy()
-    whole[into] = native(np.asarray(await target.array.async_array.getitem(old)))
+    whole[into] = held[-1]
     return whole
 
 

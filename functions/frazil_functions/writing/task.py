@@ -184,7 +184,7 @@ class _Work:
         read, task = self._source.read, self._task
         with self._parts.clock.reading.one():
             values = await loop.run_in_executor(self._reader, read, region, target.dtype, target.attributes)
-            return await kept(region, values, target, task.append_dim, task.offset)
+            return await kept(region, values, self._parts.targets(region.array), task.append_dim, task.offset)
 
     async def _write(self, number: int, region: Region, values: Values, nbytes: int) -> None:
         part = self._parts.begin()

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+import icechunk
 import msgspec
 import numpy as np
 
-from frazil_functions.errors import ReceiptError
+from frazil_functions.errors import BackendError, ReceiptError
 from frazil_functions.forks import load_fork
 from frazil_functions.reading.encoding import checksum, native
 from frazil_functions.regions import Region
@@ -42,18 +43,35 @@ class RegionCheck:
 
 
 def verify_task(task: VerifyTask) -> list[RegionCheck]:
-    """Read every region of the task back; one whose chunks are missing or cannot be decoded says so."""
+    """Read every region of the task back; one whose chunks are missing or cannot be decoded says so.
+
+    Raises
+    ------
+    BackendError
+        If the storage does not answer, or refuses; that says nothing of what it holds.
+    """
     names = (region.array for region in task.regions)
     arrays = open_targets(load_fork(task.fork), task.group, names, "r")
     checks = []
     for region in task.regions:
         try:
             values = native(np.asarray(arrays[region.array][region.slices]))
-        except Exception as error:  # noqa: BLE001 - storage and every codec raise their own, and each means: lost
+        except (icechunk.StorageError, OSError, MemoryError) as error:
+            if not _is_lost(error):
+                raise BackendError(f"{region} could not be read back just now: {words(error)}") from error
+            checks.append(RegionCheck(region, 0, words(error)))
+        except Exception as error:  # noqa: BLE001 - every codec raises errors of its own, and each means: damaged
             checks.append(RegionCheck(region, 0, f"{type(error).__name__}: {words(error)}"))
         else:
             checks.append(RegionCheck(region, checksum(values)))
     return checks
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether storage says that a chunk is gone, or shorter than it was."""
+    return isinstance(error, icechunk.StorageError) and (
+        error.kind == icechunk.ErrorKind.OBJECT_NOT_FOUND or "Requested range was invalid" in str(error)
+    )
 
 
 def dump_checks(checks: list[RegionCheck]) -> bytes:
