@@ -38,10 +38,9 @@ _OUTCOME: Final = "outcome.json"
 _RECEIPTS: Final = "receipts"
 _RECEIPT: Final = re.compile(r"receipts/(\d{6,})-([0-9a-f]{32})")
 _WORK: Final = re.compile(r"fork-[0-9a-f]{16}|receipts/.+|clock")
-_OURS: Final = re.compile(rf"plan\.json|run\.json|outcome\.json|{_WORK.pattern}")
-_STAGED: Final = re.compile(
-    r"(plan\.json|wishes\.json|run\.json|outcome\.json|fork-[0-9a-f]{16}|\d{6,}-[0-9a-f]{32})#\d+"
-)
+_STORY: Final = r"(?:plan|wishes|run|outcome)\.json"
+_OURS: Final = re.compile(rf"{_STORY}|{_WORK.pattern}")
+_STAGED: Final = re.compile(rf"({_STORY}|fork-[0-9a-f]{{16}}|\d{{6,}}-[0-9a-f]{{32}})#\d+")
 """What a writer that was killed leaves on a local disk, which no list shows."""
 _ERRORS: Final = (BaseError, OSError)
 _GETS: Final = 16

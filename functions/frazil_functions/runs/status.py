@@ -144,10 +144,10 @@ def _statuses(place: Location, wanted: Callable[[RunDirectory], bool]) -> list[R
         directory = RunDirectory(place.below(run_id))
         try:
             found = status(directory) if wanted(directory) else None
-            # Somebody died before there was a plan, and so before there was a run.
-            return None if found is None or (found.state == "starting" and not found.work_hash) else found
         except InvalidInputError as error:  # one that cannot be read must not hide the others
             return RunStatus(run_id, str(directory.location), "unreadable", reason=str(error))
+        # Without a plan, somebody died before there was a run.
+        return None if found is None or (found.state == "starting" and not found.work_hash) else found
 
     with ThreadPoolExecutor(_LOOKS, "frazil-runs") as pool:
         found = [one for one in pool.map(look, list_runs(place)) if one is not None]
