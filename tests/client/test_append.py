@@ -253,3 +253,95 @@ def test_the_command_line_appends(
     assert json.loads(capsys.readouterr().out)["regions"] == 1
     assert main(["convert", path, str(target), *options]) == 0
     assert json.loads(capsys.readouterr().out)["regions"] == 0
+
+
+def on_a_grid(start: int, stop: int, shift: float = 0.0) -> xr.Dataset:
+    """Hourly values on a grid whose places are variables of two dimensions."""
+    lat2, lon2 = np.meshgrid(np.arange(4.0) + shift, np.arange(5.0), indexing="ij")
+    dataset = series(start, stop).drop_vars(("lat", "lon")).rename(lat="y", lon="x")
+    return dataset.assign_coords(lat2=(("y", "x"), lat2), lon2=(("y", "x"), lon2))
+
+
+def test_coordinates_of_any_shape_are_compared_with_the_groups(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    for name, dataset in {"a": on_a_grid(0, 8), "b": on_a_grid(8, 12), "c": on_a_grid(12, 16, shift=100.0)}.items():
+        dataset.to_netcdf(tmp_path / f"{name}.nc")
+    frazil.convert(tmp_path / "a.nc", target, chunks={"time": 4}, executor=serial)
+    frazil.convert(tmp_path / "b.nc", target, mode="append", executor=serial)
+    before = state(target)
+    with pytest.raises(frazil.InvalidInputError, match="'lat2' has other values"):
+        frazil.convert(tmp_path / "c.nc", target, mode="append", executor=serial)
+    assert state(target) == before
+
+
+def test_labels_alone_can_be_appended(tmp_path: Path, target: Path, serial: frazil.SerialExecutor) -> None:
+    for at, (start, stop) in enumerate(((0, 5), (5, 8))):
+        xr.Dataset(coords={"time": ("time", np.arange(start, stop))}).to_netcdf(tmp_path / f"{at}.nc")
+    frazil.convert(tmp_path / "0.nc", target, executor=serial)
+    frazil.convert(tmp_path / "1.nc", target, mode="append", executor=serial)
+    np.testing.assert_array_equal(read(target)["time"], np.arange(8))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [(np.array(["aa", "bb"]), "<U2"), (np.array([0, 1], "M8[s]"), r"datetime64\[s\]")],
+)
+@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
+def test_a_group_whose_types_would_cut_or_shift_values_is_refused(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor, values: np.ndarray, kind: str
+) -> None:
+    repo = frazil.open_repository(target)
+    session = repo.writable_session("main")
+    root = zarr.open_group(session.store, mode="a")
+    made = root.create_array("name", shape=(2,), chunks=(2,), dtype=values.dtype, dimension_names=("name",))
+    made[...] = values
+    session.commit("somebody's")
+    xr.Dataset(coords={"name": ("name", ["ccccc", "ddddd"])}).to_netcdf(tmp_path / "a.nc")
+    with pytest.raises(frazil.InvalidInputError, match=f"is stored as {kind}, which would cut or shift"):
+        frazil.convert(tmp_path / "a.nc", target, mode="append", append_dim="name", executor=serial)
+
+
+def test_what_repositories_hold_in_a_half_full_unit_must_be_the_same(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    replica = tmp_path / "replica.icechunk"
+    files = written(tmp_path / "in", (0, 5))
+    frazil.convert(files, target, chunks={"time": 4}, replicas=[replica], executor=serial)
+    session = frazil.open_repository(replica).writable_session("main")
+    array = zarr.open_group(session.store, mode="r+")["tas"]
+    assert isinstance(array, zarr.Array)
+    array[4:5] = 7
+    session.commit("a correction")
+    before = state(target), state(replica)
+    later = written(tmp_path / "in", (5, 8))
+    with pytest.raises(frazil.IncompleteRunError, match="hold different values of 'tas' before time 5"):
+        frazil.convert(later, target, mode="append", replicas=[replica], executor=serial)
+    assert (state(target)[0], state(replica)[0]) == (before[0][0], before[1][0])
+
+
+def test_nothing_is_skipped_that_only_looks_like_what_is_there(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    frazil.convert(written(tmp_path / "in", (0, 8)), target, chunks={"time": 4}, executor=serial)
+    other = series(0, 8)
+    other["time"].attrs["calendar"] = "noleap"
+    other.to_netcdf(tmp_path / "noleap.nc")
+    with pytest.raises(frazil.LabelError, match="calendar"):
+        frazil.convert(tmp_path / "noleap.nc", target, mode="append", on_overlap="skip", executor=serial)
+    bare = tmp_path / "bare.nc"
+    series(0, 4).drop_vars("time").to_netcdf(bare)
+    elsewhere = tmp_path / "bare.icechunk"
+    options = {"append_dim": "time", "accept": ["order"], "executor": serial}
+    frazil.convert(bare, elsewhere, **options)  # type: ignore[arg-type]
+    with pytest.raises(frazil.LabelError, match="nothing says which files are there"):
+        frazil.convert(bare, elsewhere, mode="append", on_overlap="skip", **options)  # type: ignore[arg-type]
+
+
+def test_one_file_that_is_there_to_the_last_label_is_skipped(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    files = written(tmp_path / "in", (0, 8))
+    first = frazil.convert(files, target, chunks={"time": 4}, executor=serial)
+    again = frazil.convert(files, target, mode="append", on_overlap="skip", executor=serial)
+    assert (again.regions, again.snapshot_id) == (0, first.snapshot_id)

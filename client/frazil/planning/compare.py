@@ -100,7 +100,7 @@ def infer_append_dim(files: Sequence[FileMetadata], labels: Mapping[str, Labels]
     first, last = files[0], files[-1]
     if len(files) == 1:
         return _growing(first)
-    differ = [dim for dim in first.sizes if len({_mark(file, dim) for file in files}) > 1]
+    differ = _differing(files)
     if not differ:
         raise LabelError(_alike(first, last, labels))
     # Labels that drift, are flipped or overlap tell a fault of the files, not the order that they stand in.
@@ -113,6 +113,15 @@ def infer_append_dim(files: Sequence[FileMetadata], labels: Mapping[str, Labels]
         "other along one dimension. Name it with --append-dim and the others are compared, or leave out the files "
         "that do not belong."
     )
+
+
+def are_alike(files: Sequence[FileMetadata]) -> bool:
+    """Whether no dimension tells files apart."""
+    return not _differing(files)
+
+
+def _differing(files: Sequence[FileMetadata]) -> list[str]:
+    return [dim for dim in files[0].sizes if len({_mark(file, dim) for file in files}) > 1]
 
 
 def _follow(ours: VariableMetadata | None, theirs: VariableMetadata | None, labels: Mapping[str, Labels]) -> bool:

@@ -1,6 +1,6 @@
 """Scanning: the metadata of every source file, read by functions where there are many."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,7 +9,7 @@ import zarr
 
 from frazil.execution.executor import Executor
 from frazil.execution.results import results
-from frazil.planning.compare import check_readable, infer_append_dim, select
+from frazil.planning.compare import are_alike, check_readable, infer_append_dim, select
 from frazil.report import Listener, Progress
 from frazil_functions.errors import InvalidInputError, ReceiptError, nearest
 from frazil_functions.handler import scan as scan_call
@@ -136,8 +136,7 @@ def scan_sources(
     peek = scan_task(ScanTask(ends, wanted.engine, None, digests=False))
     check_readable(peek.files)
     chosen = select(peek.files, wanted.variables)
-    known = ([existing.file], existing.labels) if existing is not None else ([], {})
-    append_dim = wanted.append_dim or infer_append_dim([*known[0], *chosen], known[1] | peek.labels)
+    append_dim = wanted.append_dim or _infer(chosen, peek.labels, existing)
     if append_dim is not None and append_dim not in chosen[0].sizes:
         raise InvalidInputError(
             f"{chosen[0].url} has no dimension {append_dim!r}; {nearest(append_dim, chosen[0].sizes)}"
@@ -147,6 +146,15 @@ def scan_sources(
     scan = _scan_all(urls, wanted.engine, append_dim, executor, listener)
     check_readable(scan.files)
     return Sources(select(scan.files, wanted.variables), scan.labels, append_dim)
+
+
+def _infer(chosen: Sequence[FileMetadata], labels: Mapping[str, Labels], existing: "Existing | None") -> str | None:
+    """The dimension that files follow each other on, and what exists."""
+    if existing is None:
+        return infer_append_dim(chosen, labels)
+    files = [existing.file, *chosen]
+    # One file that is there already, to the last label: it would follow on the dimension that it grows along.
+    return infer_append_dim(files[:1] if are_alike(files) else files, existing.labels | dict(labels))
 
 
 def _scan_all(
