@@ -382,3 +382,19 @@ def test_a_command_that_is_interrupted_names_the_run_and_the_next_one_goes_on(fi
     )
     assert json.loads(offered.stdout)["run_id"] == run.run_id
     check_published(target, json.loads(offered.stdout)["snapshot_id"])
+
+
+def test_runs_of_one_name_in_two_places_are_two_runs(
+    files: list[str], target: Path, tmp_path: Path, serial: frazil.SerialExecutor
+) -> None:
+    places = {group: tmp_path / group / "2026-01-01" for group in ("a", "b")}
+    plans = {group: frazil.plan(files, target, group=group, chunks={"time": 4}, executor=serial) for group in places}
+    with pytest.raises(KeyboardInterrupt):
+        frazil.run(plans["b"], executor=serial, run_directory=places["b"], listener=stop_at("verify"))
+    first = frazil.run(plans["a"], executor=serial, run_directory=places["a"])
+    second = frazil.resume(target, "2026-01-01", executor=serial, run_directory=places["b"])
+    assert second.snapshot_id != first.snapshot_id
+    assert not second.already_published
+    for group in places:
+        xr.testing.assert_identical(read(target, group=group), xr.decode_cf(series(0, 24)))
+    assert state(target) == (second.snapshot_id, ["main"])

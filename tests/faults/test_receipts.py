@@ -1,15 +1,18 @@
 """Receipts that are wrong: never published wrongly; what they lack is written again, and the next resume finishes."""
 
 import hashlib
+import pickle
 import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import frazil
+from frazil_functions.forks import read_fork
 from frazil_functions.runs.run import open_run
 from frazil_functions.tasks import Receipt
 
@@ -232,3 +235,30 @@ def test_every_receipt_gone_costs_all_the_work_and_nothing_else(job: Conversion)
     job.resume()
     assert chunks(job) == written + REGIONS
     job.assert_published()
+
+
+@pytest.mark.parametrize("what", ["an index beyond all", "a reference that is none"])
+def test_a_forged_fork_costs_its_receipt_and_no_more(job: Conversion, what: str) -> None:
+    name, found = next(iter(job.receipts().items()))
+    frame = msgspec.msgpack.decode(read_fork(found.forks[0]).session, type=list[msgspec.Raw])
+    ((kind, parts),) = msgspec.msgpack.decode(frame[8], type=dict[str, list[msgspec.Raw]]).items()
+    nodes = msgspec.msgpack.decode(parts[4], type=dict[tuple[bytes, tuple[()]], dict[tuple[int, ...], msgspec.Raw]])
+    for references in nodes.values():
+        index, reference = references.popitem()
+        if what == "an index beyond all":
+            references[(2**63, *index[1:])] = reference
+        else:
+            references[index] = msgspec.Raw(msgspec.msgpack.encode({"Nothing": []}))
+    parts[4] = msgspec.Raw(msgspec.msgpack.encode(nodes))
+    frame[8] = msgspec.Raw(msgspec.msgpack.encode({kind: parts}))
+    data = forged(msgspec.msgpack.encode(frame))
+    (Path(job.directory.location.url) / name).unlink()
+    job.directory.put_receipt(replace(found, forks=(data,)))
+    job.resume()
+    job.assert_published()
+
+
+def forged(session: bytes) -> bytes:
+    """The pickle of a fork with another state, which Icechunk itself would not make."""
+    fork = pickle.dumps({"_session": session}, protocol=2)[2:-1]
+    return b"\x80\x02cicechunk.session\nForkSession\n)\x81" + fork + b"b."

@@ -13,6 +13,8 @@ import frazil
 from frazil.execution.executor import Outcome
 from frazil.execution.serial import SerialCalls
 from frazil_functions import handler
+from frazil_functions.records import RunRecord
+from frazil_functions.rundir import RunDirectory
 from frazil_functions.runs.run import open_run
 from frazil_functions.runs.start import start
 from frazil_functions.runs.worker import Place, work, write_missing
@@ -116,6 +118,34 @@ def test_a_store_that_refuses_fails_the_run_and_says_so(job: Conversion, proxy: 
         job.run()
     else:
         job.resume()
+    job.assert_published()
+
+
+def test_a_store_that_refuses_reading_back_costs_no_receipt(job: Conversion, proxy: Proxy) -> None:
+    rule = proxy.inject(Rule(Answer(403, "ExpiredToken"), method="GET", target="/chunks/"))
+    with pytest.raises(frazil.FrazilError, match="could not be read back just now"):
+        job.run(verify="full")
+    proxy.withdraw(rule)
+    receipts = job.receipts()
+    assert receipts
+    job.assert_untouched()
+    proxy.forget()
+    job.resume()
+    job.assert_published()
+    assert chunks_put(proxy) == 0, "nothing is written again"
+
+
+def test_a_record_that_was_stored_without_an_answer_keeps_its_branch(job: Conversion, proxy: Proxy) -> None:
+    """Whoever started the run is told that it failed, and it can be published all the same."""
+
+    class Interrupted(RunDirectory):
+        def put_record(self, record: RunRecord) -> RunRecord:
+            super().put_record(record)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(job.plan, Interrupted(job.directory.location))
+    job.resume()
     job.assert_published()
 
 
