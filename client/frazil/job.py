@@ -200,6 +200,8 @@ def _unfinished(plan: Plan, *, offered: bool) -> str | None:
     if plan.target.location is None:
         return None
     found = unfinished_in(runs_of(plan.target.location), plan.work_hash)
+    if not found and not offered:
+        logger.warning("no run of this plan is unfinished; this starts one")
     if found and offered:
         one = found[0]
         logger.warning(

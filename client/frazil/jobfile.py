@@ -120,7 +120,13 @@ class JobFile:
     def digest(self) -> str:
         """SHA-256 of what the file means, in hexadecimal: the same for files that mean the same."""
         # A difference is accepted or not, however often and wherever it is named.
-        same = replace(self, accept=tuple(sorted(set(self.accept))))
+        # How long to wait, and how often to try, changes nothing of what is written.
+        same = replace(
+            self,
+            accept=tuple(sorted(set(self.accept))),
+            retry=Retry(),
+            worker=Worker(assignment=self.worker.assignment),
+        )
         return hashlib.sha256(msgspec.json.encode(same, order="sorted")).hexdigest()
 
 

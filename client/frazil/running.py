@@ -140,7 +140,7 @@ def resume(
         directory = directory_of(place, run_id)
     else:
         raise InvalidInputError("the repository's storage has no name; say where the run lives (run_directory)")
-    begun = _reopen(directory, opened)
+    begun = _reopen(directory, opened, place)
     done = _done_before(begun, began)
     if done is not None:
         return done
@@ -202,16 +202,27 @@ def place_of(
     return directory_of(location, new_run_id() if run_id is None else run_id)
 
 
-def _reopen(directory: RunDirectory, repo: icechunk.Repository | None) -> Run:
+def _reopen(directory: RunDirectory, repo: icechunk.Repository | None, asked: Location | None) -> Run:
     """A run from its directory; one that was ended while it started is started."""
-    if directory.record() is not None:
+    record, data = directory.record(), directory.plan()
+    if record is not None:
+        _check_its(directory, record.targets[-1].location, asked)
         return open_run(directory, repo)
-    data = directory.plan()
     if data is not None:
+        _check_its(directory, Plan.from_json(data).target.location, asked)
         return start(Plan.from_json(data), directory, repo=repo, wishes=directory.wishes())
     place = directory.location.parent
     known = list_runs(place)
     raise InvalidInputError(f"there is no run {directory.run_id!r} at {place}; {nearest(directory.run_id, known)}")
+
+
+def _check_its(directory: RunDirectory, location: Location | None, asked: Location | None) -> None:
+    """Refuse to go on with a run of another repository, or of the one that a copy was made from."""
+    if location is not None and asked is not None and location.url != asked.url:
+        raise InvalidInputError(
+            f"run {directory.run_id} at {directory.location} belongs to the repository {location}, and not to "
+            f"{asked}; name that one, or plan again"
+        )
 
 
 def _complete(begun: Run, calls: Executor, retry: Retry, reading: Reading, listener: Listener, began: float) -> Result:

@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import permutations
 from typing import Final, Literal
 
 import msgspec
@@ -117,6 +118,9 @@ class PlanTarget:
         named = [location.url for location in self.locations if location is not None]
         if len(set(named)) != len(named):
             raise InvalidInputError(f"a repository is named twice among {', '.join(named)}; name each once")
+        for one, other in permutations(named, 2):
+            if other.startswith(f"{one}/"):
+                raise InvalidInputError(f"the repository {other} lies in {one}, which is one, too; name another place")
 
     @property
     def locations(self) -> tuple[Location | None, ...]:
@@ -171,7 +175,10 @@ class Plan:
         """
         replicas = tuple(replace(replica, base=None) for replica in self.target.replicas)
         target = replace(self.target, base=None, replicas=replicas)
-        return hashlib.sha256(replace(self, target=target, versions={}).to_json()).hexdigest()
+        # How regions are shared among tasks is up to how many functions there happen to be.
+        regions = tuple(sorted(self.regions, key=lambda region: (region.array, region.ranges)))
+        tasks = (TaskPlan(regions, (0, 0), 0, 0),)
+        return hashlib.sha256(replace(self, target=target, tasks=tasks, versions={}).to_json()).hexdigest()
 
     @property
     def regions(self) -> Iterator[Region]:

@@ -161,7 +161,8 @@ def load_record[T: (RunRecord, RunOutcome, Wishes)](data: bytes, kind: type[T], 
             return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is no UTF-8
         raise InvalidInputError(
-            f"{where} is not what frazil {__version__} writes there (format {FORMAT}): {error}; use another run id"
+            f"{where} is not what frazil {__version__} writes there (format {FORMAT}): {error}; use another "
+            "run id, or remove that directory"
         ) from error
     raise InvalidInputError(
         f"{where} has format {head.format} (frazil {head.versions.get('frazil', 'of another version')}), and this is "

@@ -81,6 +81,8 @@ def locate(where: "str | Path | Location") -> Location:
         parts = urlsplit(text)
         if not parts.netloc or not parts.path.strip("/"):
             raise InvalidInputError(f"{text} names no place in a bucket; use {scheme}://BUCKET/PREFIX")
+        if "//" in parts.path:
+            raise InvalidInputError(f"{text} has an empty name between two slashes; is a variable empty in it?")
         env = environment()
         if scheme == "az" and env.azure_account is None:
             raise InvalidInputError(f"{text}: AZURE_STORAGE_ACCOUNT_NAME must name the account that has the container")

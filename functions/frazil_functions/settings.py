@@ -37,7 +37,7 @@ class Environment:
     region: str | None
     endpoint_url: str | None
     azure_account: str | None
-    job_completion_index: int | None
+    job_completion_index: str | None
     aws_profile: bool
 
 
@@ -48,7 +48,7 @@ def environment() -> Environment:
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
         endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
         azure_account=os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") or None,
-        job_completion_index=int(index) if index.isascii() and index.isdigit() else None,
+        job_completion_index=index or None,
         aws_profile=_has_aws_profile(),
     )
 

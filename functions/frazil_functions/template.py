@@ -95,8 +95,9 @@ class DatasetTemplate:
         """
         array = self.arrays[name]
         grid = array.grid
+        added = self.sizes.get(self.append_dim or "", 0) > self.offset
         return tuple(
-            slice(self.offset // unit if dim == self.append_dim else 0, count)
+            slice((self.offset // unit if added else count) if dim == self.append_dim and self.offset else 0, count)
             for dim, unit, count in zip(grid.dims, grid.unit, grid.counts, strict=True)
         )
 
@@ -104,7 +105,7 @@ class DatasetTemplate:
         """The size of that in bytes, before compression."""
         array = self.arrays[name]
         lengths: Iterator[int] = (
-            length - part.start * unit
+            max(0, length - part.start * unit)
             for part, unit, length in zip(self.owned(name), array.grid.unit, array.shape, strict=True)
         )
         return math.prod(lengths) * itemsize_of(array.dtype)

@@ -345,3 +345,12 @@ def test_one_file_that_is_there_to_the_last_label_is_skipped(
     first = frazil.convert(files, target, chunks={"time": 4}, executor=serial)
     again = frazil.convert(files, target, mode="append", on_overlap="skip", executor=serial)
     assert (again.regions, again.snapshot_id) == (0, first.snapshot_id)
+
+
+def test_nothing_new_behind_a_half_full_unit_commits_nothing(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    files = written(tmp_path / "in", (0, 5), (5, 10))
+    first = frazil.convert(files, target, chunks={"time": 4}, executor=serial)
+    again = frazil.convert(files, target, mode="append", on_overlap="skip", executor=serial)
+    assert (again.regions, again.snapshot_id) == (0, first.snapshot_id)

@@ -283,21 +283,30 @@ CHANGES = [
     ('verify = "full"', 'verify = "none"'),
     ("workers = 8", "workers = 9"),
     ("time = 48", "time = 72"),
+    ('"spread"', '"contiguous"'),
+]
+PATIENCE = [
     ("attempts = 5", "attempts = 6"),
     ("backoff = 2", "backoff = 3"),
     ("start_deadline = 60", "start_deadline = 61"),
     ("call_timeout = 600.5", "call_timeout = 600"),
-    ('"spread"', '"contiguous"'),
     ("start_deadline = 100", "start_deadline = 101"),
     ("finish_deadline = 200", "finish_deadline = 201"),
 ]
 
 
 @pytest.mark.parametrize(("old", "new"), CHANGES)
-def test_a_change_of_any_key_changes_the_digest(old: str, new: str, write: Write) -> None:
+def test_a_change_of_what_is_written_changes_the_digest(old: str, new: str, write: Write) -> None:
     assert FULL.count(old) == 1
     first = load(write(FULL)).digest
     assert load(write(FULL.replace(old, new))).digest != first
+
+
+@pytest.mark.parametrize(("old", "new"), PATIENCE)
+def test_how_long_to_wait_is_not_what_is_written(old: str, new: str, write: Write) -> None:
+    """A worker that waited in vain may be told to wait for longer, and goes on with the same run."""
+    assert FULL.count(old) == 1
+    assert load(write(FULL.replace(old, new))).digest == load(write(FULL)).digest
 
 
 def test_two_starts_of_one_file_have_digests_of_their_own(write: Write) -> None:

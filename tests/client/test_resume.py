@@ -2,11 +2,12 @@
 
 import json
 import logging
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -317,11 +318,14 @@ def test_runs_as_json_are_one_object(
 
 
 def test_no_runs_are_an_empty_list(target: Path, capsys: Said) -> None:
+    assert main(["runs", str(target)]) == 2
+    assert "there is no repository at" in capsys.readouterr().err
+    assert not target.exists()
+    frazil.open_repository(target)
     assert main(["runs", str(target), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"runs": []}
     assert main(["runs", str(target)]) == 0
     assert capsys.readouterr().out == f"no runs beside {target}\n"
-    assert not target.exists()
 
 
 def test_a_kept_plan_is_applied_and_applied_again(files: list[str], target: Path, tmp_path: Path, capsys: Said) -> None:
@@ -398,3 +402,60 @@ def test_runs_of_one_name_in_two_places_are_two_runs(
     for group in places:
         xr.testing.assert_identical(read(target, group=group), xr.decode_cf(series(0, 24)))
     assert state(target) == (second.snapshot_id, ["main"])
+
+
+def test_a_run_is_resumed_in_its_own_repository_alone(
+    plan: frazil.Plan, target: Path, tmp_path: Path, serial: frazil.SerialExecutor
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        frazil.run(plan, executor=serial, run_id="mine", listener=stop_at("verify"))
+    copy = tmp_path / "copy.icechunk"
+    shutil.copytree(target, copy)
+    shutil.copytree(f"{target}.frazil", f"{copy}.frazil")
+    before = state(target), state(copy)
+    with pytest.raises(frazil.InvalidInputError, match=f"belongs to the repository {target}, and not to {copy}"):
+        frazil.resume(copy, "mine", executor=serial)
+    with pytest.raises(frazil.InvalidInputError, match="belongs to the repository"):
+        frazil.resume(tmp_path / "none.icechunk", "mine", executor=serial, run_directory=f"{target}.frazil/mine")
+    assert (state(target), state(copy)) == before
+
+
+def test_how_tasks_are_grouped_does_not_matter_to_who_goes_on(
+    files: list[str], target: Path, serial: frazil.SerialExecutor
+) -> None:
+    plans = [small_plan(files, target, serial)]
+    regions = [region for task in plans[0].tasks for region in task.regions]
+    one = replace(plans[0].tasks[0], regions=tuple(regions), sources=(0, len(files)))
+    plans.append(replace(plans[0], tasks=(one,)))
+    assert plans[0].work_hash == plans[1].work_hash
+    assert plans[0].hash != plans[1].hash
+    with pytest.raises(KeyboardInterrupt):
+        frazil.run(plans[0], executor=serial, run_id="it", listener=stop_at("write", 3))
+    result = frazil.run(plans[1], executor=serial, run_id="it")
+    assert result.tasks == 2, "the run's own plan stands"
+    xr.testing.assert_identical(read(target), xr.decode_cf(series(0, 24)))
+
+
+def test_a_run_that_cannot_be_read_hides_no_other_and_stops_nobody(
+    files: list[str], target: Path, serial: frazil.SerialExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frazil.convert(files, target, group="a", executor=serial, run_id="good")
+    bad = Path(f"{target}.frazil/bad")
+    bad.mkdir()
+    (bad / "run.json").write_text('{"x')
+    found = {one.run_id: one for one in frazil.runs(target)}
+    assert found["good"].state == "published"
+    assert found["bad"].state == "unreadable"
+    assert "run.json is not what frazil" in found["bad"].reason
+    frazil.convert(files, target, group="b", executor=serial)
+    assert main(["runs", str(target)]) == 0
+    assert "unreadable" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where", ["", "/"])
+def test_the_place_of_all_runs_is_no_place_for_one(
+    plan: frazil.Plan, target: Path, serial: frazil.SerialExecutor, where: str
+) -> None:
+    with pytest.raises(frazil.InvalidInputError, match="is the place of all runs"):
+        frazil.run(plan, executor=serial, run_directory=f"{target}.frazil{where}")
+    assert list(target.parent.glob("*.icechunk*")) == []

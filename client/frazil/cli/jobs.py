@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import icechunk
 import xarray as xr
 from cyclopts import Parameter
 
@@ -17,10 +18,10 @@ from frazil.cli.app import app
 from frazil.cli.options import Attempts, Backend, Job, Publishing, Shown
 from frazil.cli.showing import listening, summary, table, write_out
 from frazil.report import Result
-from frazil_functions.errors import InvalidInputError
+from frazil_functions.errors import FrazilError, InvalidInputError
 from frazil_functions.plan import Plan
 from frazil_functions.records import Verify
-from frazil_functions.repositories import open_repository
+from frazil_functions.repositories import check_target, locate, open_repository
 
 logger = logging.getLogger(__name__)
 
@@ -172,6 +173,8 @@ def runs(repository: str, /, *, shown: Shown | None = None) -> None:
         The repository.
     """
     found = frazil.running.runs(repository)
+    if not found and not check_target(locate(repository)):
+        raise InvalidInputError(f"there is no repository at {repository}, and no run beside it")
     if (shown or Shown()).json:
         write_out(json.dumps({"runs": [asdict(one) for one in found]}))
     else:
@@ -186,7 +189,15 @@ def _tell(result: Result, repository: str, shown: Shown) -> None:
         elif result.already_published:
             write_out(f"Run {result.run_id} was published before, as {result.snapshot_id}; nothing was done")
         else:
-            write_out(f"{summary(result, repository)}\n\n{_seen(result, repository)}")
+            write_out(f"{summary(result, repository)}\n\n{_shown(result, repository)}")
+
+
+def _shown(result: Result, repository: str) -> str:
+    """What was published, or why it cannot be shown."""
+    try:
+        return _seen(result, repository)
+    except (FrazilError, icechunk.IcechunkError, OSError) as error:
+        return f"(it cannot be shown: {' '.join(str(error).split())})"
 
 
 def _seen(result: Result, repository: str) -> str:

@@ -21,6 +21,8 @@ def write_out(text: str) -> None:
 
 def summary(result: Result, repository: str) -> str:
     """What a person wants to know when a run is done."""
+    if not result.regions and not result.tasks:
+        return f"Nothing is new: {result.branch!r} of {repository} stays at {result.snapshot_id} (run {result.run_id})"
     group = f', group="{result.group}"' if result.group else ""
     rate = result.bytes / max(result.seconds, 1e-9)
     took = f"{size(result.bytes)} in {result.seconds:.1f} s ({size(rate)}/s)"
@@ -42,7 +44,16 @@ def table(found: Sequence[RunStatus]) -> str:
     for one in found:
         share = f"{one.done}/{one.regions}"
         age = duration(one.age) if one.started else "?"
-        rows.append((one.run_id, one.state, share, size(one.bytes), age, one.snapshot_id or one.reason))
+        rows.append(
+            (
+                one.run_id,
+                one.state,
+                share,
+                f"{size(one.done_bytes)} of {size(one.bytes)}" if one.done < one.regions else size(one.bytes),
+                age,
+                one.snapshot_id or one.reason,
+            )
+        )
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

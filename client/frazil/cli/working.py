@@ -60,7 +60,15 @@ def worker(
     for repository in (*job.replicas, job.repository):
         check_outside(place, locate(repository))
     settings = job.worker
-    mine = Place(_index(index), total, settings.assignment, settings.start_deadline, settings.finish_deadline)
+    mine = Place(
+        _index(index),
+        total,
+        settings.assignment,
+        settings.start_deadline,
+        settings.finish_deadline,
+        job.retry.attempts,
+        job.retry.backoff,
+    )
     with listening(shown):
         outcome = work(mine, directory, lambda: _start(job, directory, mine), job=job.digest)
     said: dict[str, object] = {"run_id": directory.run_id, "index": mine.index, "total": mine.total}
@@ -75,10 +83,14 @@ def worker(
 
 
 def _index(given: int | None) -> int:
-    index = environment().job_completion_index if given is None else given
-    if index is None:
+    if given is not None:
+        return given
+    said = environment().job_completion_index
+    if said is None:
         raise InvalidInputError("which worker this is, nobody says: give --index, or run it as an indexed Job")
-    return index
+    if not (said.isascii() and said.isdigit()):
+        raise InvalidInputError(f"JOB_COMPLETION_INDEX is {said!r}, and no number of a worker; give --index")
+    return int(said)
 
 
 def _start_time(given: str | None, run_id: str) -> datetime | None:

@@ -132,6 +132,10 @@ def start(
     for location in _locations(plan, repo):
         if location is not None:
             check_outside(directory.location, location)
+            if directory.location == runs_of(location):
+                raise InvalidInputError(
+                    f"{directory.location} is the place of all runs of {location}; name a folder for this one there"
+                )
     joined = _join(plan, directory, wishes, repo)
     if joined is not None:
         return joined

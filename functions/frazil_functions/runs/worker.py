@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from frazil_functions.errors import BackendError, IncompleteRunError, InvalidInputError
+from frazil_functions.errors import BackendError, FrazilError, IncompleteRunError, InvalidInputError
 from frazil_functions.rundir import RunDirectory, RunOutcome, RunRecord
 from frazil_functions.runs.finish import check_published, finish
 from frazil_functions.runs.following import Following
@@ -25,6 +25,7 @@ type Assignment = Literal["contiguous", "spread"]
 """`contiguous`: neighbouring tasks, which read the same files. `spread`: every total-th task, which evens out tasks
 that become harder along the axis."""
 
+_LONGEST_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = (0.2, 5.0)
 
 
@@ -42,6 +43,9 @@ class Place:
         Seconds to wait for the first worker to start the run.
     finish_deadline
         Seconds to wait, in the last worker, without any new receipt of the others.
+    attempts, backoff
+        How often a task is tried that fails for a reason that may pass, and the seconds before the second attempt; each
+        further one waits twice as long.
     """
 
     index: int
@@ -49,12 +53,18 @@ class Place:
     assignment: Assignment = "contiguous"
     start_deadline: float = 1800.0
     finish_deadline: float = 3600.0
+    attempts: int = 3
+    backoff: float = 1.0
 
     def __post_init__(self) -> None:
         if self.total < 1:
             raise InvalidInputError(f"there are {self.total} workers; at least one must be at work")
         if not 0 <= self.index < self.total:
             raise InvalidInputError(f"there is no worker {self.index} of {self.total}; they are 0 to {self.total - 1}")
+        if self.attempts < 1 or self.backoff < 0:
+            raise InvalidInputError(
+                f"a task would be tried {self.attempts} times, {self.backoff:g} s apart; use 1 and 0 or more"
+            )
         for name in ("start_deadline", "finish_deadline"):
             if not getattr(self, name) > 0:
                 raise InvalidInputError(f"{name} is {getattr(self, name)}; it must be more than 0 seconds")
@@ -117,7 +127,7 @@ def work(place: Place, directory: RunDirectory, start: Callable[[], Run], job: s
         run = start() if place.first else wait_for_start(directory, place)
         check_job(run.record, job)
     for number in place.share(len(run.plan.tasks)):
-        write_missing(run, number)
+        _write_patiently(run, number, place)
     if not place.last:
         return None
     try:
@@ -127,6 +137,21 @@ def work(place: Place, directory: RunDirectory, start: Callable[[], Run], job: s
         if ended is None:
             raise
         return check_published(directory, ended)  # somebody else has finished it meanwhile, and cleared it
+
+
+def _write_patiently(run: Run, number: int, place: Place) -> None:
+    """Write what is missing of a task, and try again what may pass."""
+    for failures in range(1, place.attempts + 1):
+        try:
+            write_missing(run, number)
+        except FrazilError as error:
+            if not error.transient or failures == place.attempts:
+                raise
+            wait = min(_LONGEST_SECONDS, place.backoff * 2.0 ** (failures - 1))
+            logger.warning("task %d is tried again in %.1f s: %s", number, wait, error)
+            time.sleep(wait)
+        else:
+            return
 
 
 def check_job(record: RunRecord, job: str) -> None:
