@@ -27,7 +27,7 @@ _RETRY: "Final[RetryConfig]" = {
 
 
 CONNECT_SECONDS: Final = 5.0
-IDLE_SECONDS: Final = 20.0
+IDLE_SECONDS: Final = 60.0
 """How long a server may take to accept a connection, and how long it may say nothing, before that is tried again."""
 
 

@@ -159,7 +159,7 @@ def test_a_run_without_a_sign_of_life_is_abandoned_and_its_chunks_go_an_hour_lat
     found = pass_over(target, days=31)
     assert (found.abandoned, found.branches, found.directories) == (("half",), ("frazil/half",), ())
     assert private(target) == []
-    assert set(half.modified()) == {"plan.json", "run.json", "outcome.json"}
+    assert set(half.modified()) == {"plan.json", "wishes.json", "run.json", "outcome.json"}
     (said,) = frazil.runs(target)
     assert said.state == "abandoned"
     assert "nobody had written anything for 3" in said.reason

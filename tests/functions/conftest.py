@@ -66,6 +66,7 @@ def write_task_of(repo: icechunk.Repository, regions: Any, sources: Any = (), **
         "regions": tuple(regions),
         "memory_bytes": 1 << 30,
         "run_directory": run_directory_of(repo),
+        "flush_seconds": 3600.0,  # one receipt, however slow the machine is
     }
     return WriteTask(**(values | options))
 

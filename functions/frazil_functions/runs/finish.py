@@ -150,13 +150,18 @@ def require_complete(run: Run, gathering: Gathering) -> None:
 
 def clear(run: Run) -> None:
     """Remove what an ended run does not need any more; what cannot be removed stays for garbage collection."""
+    for repo, target in zip(run.repos, run.record.targets, strict=True):
+        for _ in range(2):  # others may be clearing the same up
+            try:
+                for branch in repo.list_branches():
+                    if run_of(branch) == run_of(target.branch):
+                        delete_branch(repo, target.location, branch)
+                break
+            except (icechunk.IcechunkError, BackendError, OSError) as error:
+                logger.warning("a private branch of run %s could not be removed: %s", run.run_id, error)
     try:
-        for repo, target in zip(run.repos, run.record.targets, strict=True):
-            for branch in repo.list_branches():
-                if run_of(branch) == run_of(target.branch):
-                    delete_branch(repo, target.location, branch)
         run.directory.remove_work()
-    except (icechunk.IcechunkError, BackendError, OSError) as error:
+    except BackendError as error:
         logger.warning("run %s is published, and what it left could not be removed: %s", run.run_id, error)
 
 
