@@ -313,7 +313,8 @@ def test_a_worker_that_has_no_index_is_refused(
         monkeypatch.setenv("JOB_COMPLETION_INDEX", variable)
     before = files_of(job.parent)
     assert main(command(job, None, 2)) == 2
-    assert "give --index, or run it as an indexed Job" in capsys.readouterr().err
+    named = f"JOB_COMPLETION_INDEX is {variable!r}, and no number of a worker; give --index"
+    assert (named if variable else "give --index, or run it as an indexed Job") in capsys.readouterr().err
     assert files_of(job.parent) == before
 
 
