@@ -196,7 +196,7 @@ def test_a_finisher_that_is_overtaken_at_a_request_finds_the_run_published(
     assert_overtaken(Job.make(files, f"s3://{bucket}/archive", group="model"), clients, proxy, number, moved=True)
 
 
-@pytest.mark.parametrize("number", range(10, 40, 6))
+@pytest.mark.parametrize("number", [10, 17, 22, 28, 34])  # what Icechunk reads ahead, a finisher does not wait for
 def test_a_finisher_that_is_overtaken_by_one_that_dies_before_it_says_so_finds_the_run_published(
     files: Files, clients: Clients, bucket: str, proxy: Proxy, number: int
 ) -> None:
@@ -237,6 +237,8 @@ def assert_overtaken(job: Job, clients: Clients, proxy: Proxy, number: int, *, m
     faster = Kill(lambda _: said.append(clients.say(job.finish())))
     with proxy.injected(Rule(faster, skip=number, times=1)) as rule:
         slower = clients.say(job.finish())
+        if rule.matched > number:  # what Icechunk reads ahead is waited for by nobody, and then the two end together
+            rule.wait()
     (snapshot,) = snapshots([slower, *said])
     job.assert_published(snapshot)
     return bool(rule.struck)
