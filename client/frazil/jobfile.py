@@ -23,6 +23,7 @@ import msgspec
 from frazil.planning.append import OnOverlap
 from frazil.planning.compare import Accept
 from frazil.planning.labels import Gaps
+from frazil_functions.decoding import convert
 from frazil_functions.errors import InvalidInputError, nearest
 from frazil_functions.plan import Mode
 from frazil_functions.records import Verify
@@ -245,7 +246,8 @@ def _checked(told: Mapping[str, Any]) -> JobFile:
     for name in ("sources", "repository"):
         if name not in told:
             raise InvalidInputError(f"{name} is missing; add it at the top of the file, before any [table]")
-    return msgspec.convert(told, JobFile)
+    found: JobFile = convert(told, JobFile)
+    return found
 
 
 def _check_table(kind: type[JobFile | Retry | Worker], told: object, table: str) -> None:
@@ -276,7 +278,7 @@ def _check_value(key: str, value: object, kind: object) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidInputError(f"{key} is {value}; a finite number is expected")
     try:
-        msgspec.convert(value, kind)
+        convert(value, kind)
     except msgspec.ValidationError as error:
         said, _, where = str(error).partition(" - at `$")
     else:

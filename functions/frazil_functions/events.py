@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from frazil_functions.decoding import convert
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.plan import Plan
 from frazil_functions.records import Verify, Wishes
@@ -85,7 +86,7 @@ def answer(event: object) -> Answer:
         As the action does.
     """
     try:
-        asked: Event = msgspec.convert(event, Start | Write | Finish | Status)
+        asked: Event = convert(event, Start | Write | Finish | Status)
     except msgspec.ValidationError as error:
         raise InvalidInputError(
             f"this is not an event of frazil: {error}. An event has an action: start (with a plan), write (with a "

@@ -13,11 +13,12 @@ import io
 import pickle
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Never
+from typing import Annotated, Any, Final, Never
 
 import msgspec
 from icechunk import ForkSession, IcechunkError
 
+from frazil_functions.decoding import from_msgpack
 from frazil_functions.errors import InvalidInputError, ReceiptError, VersionError
 
 type _Index = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
@@ -107,7 +108,7 @@ class ForkState:
             If the references are not laid out as Icechunk lays them out.
         """
         try:
-            nodes = msgspec.msgpack.decode(self.chunks, type=dict[tuple[bytes, _Extent], dict[ChunkIndex, msgspec.Raw]])
+            nodes = from_msgpack(self.chunks, dict[tuple[bytes, _Extent], dict[ChunkIndex, msgspec.Raw]])
         except msgspec.MsgspecError as error:
             raise ReceiptError(f"the chunk references of a fork cannot be read: {error}") from error
         written: dict[bytes, list[ChunkIndex]] = {}
@@ -135,7 +136,7 @@ class ForkState:
             If the references are not laid out as Icechunk lays them out, or are of another node.
         """
         try:
-            found = msgspec.msgpack.decode(self.chunks, type=dict[tuple[bytes, _Extent], msgspec.Raw])
+            found = from_msgpack(self.chunks, dict[tuple[bytes, _Extent], msgspec.Raw])
             placed = {(nodes[node], extent): references for (node, extent), references in found.items()}
             _, parts = _changes(self.session)
             count = parts[_COUNT]
@@ -152,7 +153,7 @@ class ForkState:
             If the references are not laid out as Icechunk lays them out.
         """
         try:
-            found = msgspec.msgpack.decode(self.chunks, type=dict[tuple[bytes, _Extent], dict[ChunkIndex, msgspec.Raw]])
+            found = from_msgpack(self.chunks, dict[tuple[bytes, _Extent], dict[ChunkIndex, msgspec.Raw]])
         except msgspec.MsgspecError as error:
             raise ReceiptError(f"the chunk references of a fork cannot be read: {error}") from error
         kept = {
@@ -166,7 +167,7 @@ class ForkState:
 
 def _with(state: ForkState, chunks: bytes, count: msgspec.Raw) -> ForkState:
     """The frame of a state around other references."""
-    frame = msgspec.msgpack.decode(state.session, type=list[msgspec.Raw])
+    frame = from_msgpack(state.session, list[msgspec.Raw])
     kind, parts = _changes(state.session)
     parts[_CHUNKS], parts[_COUNT] = msgspec.Raw(chunks), count
     frame[_CHANGES] = msgspec.Raw(msgspec.msgpack.encode({kind: parts}))
@@ -175,8 +176,8 @@ def _with(state: ForkState, chunks: bytes, count: msgspec.Raw) -> ForkState:
 
 def _changes(session: bytes) -> tuple[str, list[msgspec.Raw]]:
     """What kind of changes a fork's state holds, and their parts."""
-    frame = msgspec.msgpack.decode(session, type=list[msgspec.Raw])
-    ((kind, parts),) = msgspec.msgpack.decode(frame[_CHANGES], type=dict[str, list[msgspec.Raw]]).items()
+    frame = from_msgpack(session, list[msgspec.Raw])
+    ((kind, parts),) = from_msgpack(frame[_CHANGES], dict[str, list[msgspec.Raw]]).items()
     return kind, parts
 
 
@@ -196,8 +197,8 @@ def read_fork(data: bytes) -> ForkState:
     try:
         captured = _StateUnpickler(io.BytesIO(data)).load()
         session = captured.state["_session"]
-        frame = msgspec.msgpack.decode(session, type=list[msgspec.Raw])
-        changes = msgspec.msgpack.decode(frame[_CHANGES], type=dict[str, list[msgspec.Raw]])
+        frame = from_msgpack(session, list[msgspec.Raw])
+        changes = from_msgpack(frame[_CHANGES], dict[str, list[msgspec.Raw]])
         (kind, parts), *more = changes.items()
         chunks = bytes(parts[_CHUNKS])
     except (
@@ -245,7 +246,7 @@ def check_no_secret(state: ForkState) -> None:
     VersionError
         If the fork is not laid out as icechunk 2.3 lays it out, so that nobody can tell.
     """
-    parts = [msgspec.msgpack.decode(part) for part in state.frame[:_FRAME_PARTS]]
+    parts: list[Any] = [from_msgpack(part, Any) for part in state.frame[:_FRAME_PARTS]]
     kinds = [kind for part in parts for kind in _credentials(part)]
     match parts[_REPOSITORY : _REPOSITORY + 1]:
         case [[_, dict(authorised), *_]]:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from frazil_functions import __version__
+from frazil_functions.decoding import from_json
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.grids import WriteGrid, prove
 from frazil_functions.regions import Region
@@ -220,7 +221,7 @@ class Plan:
             If it is no plan, was made by another version, or does not prove.
         """
         try:
-            plan = msgspec.json.decode(data, type=cls)
+            plan = from_json(data, cls)
         except (msgspec.MsgspecError, ValueError) as error:
             raise InvalidInputError(f"this is not a plan of frazil: {error}") from error
         if plan.format != FORMAT:

@@ -6,6 +6,7 @@ from typing import Final, Literal
 import msgspec
 
 from frazil_functions import __version__
+from frazil_functions.decoding import from_json
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.repositories import Location
 
@@ -156,9 +157,9 @@ def load_record[T: (RunRecord, RunOutcome, Wishes)](data: bytes, kind: type[T], 
         If they are anything else, or of another format.
     """
     try:
-        head = msgspec.json.decode(data, type=_Head)
+        head = from_json(data, _Head)
         if head.format == FORMAT:
-            return msgspec.json.decode(data, type=kind)
+            return from_json(data, kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is no UTF-8
         raise InvalidInputError(
             f"{where} is not what frazil {__version__} writes there (format {FORMAT}): {error}; use another "

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from frazil_functions.decoding import from_msgpack
 from frazil_functions.errors import ReceiptError
 from frazil_functions.regions import Region
 from frazil_functions.repositories import Location
@@ -232,9 +233,9 @@ def _load[T](data: bytes, kind: type[T], what: str) -> T:
     if not isinstance(data, bytes):
         raise ReceiptError(f"{what} is a {type(data).__name__} instead of bytes")
     try:
-        found = msgspec.msgpack.decode(data, type=_Format).format
+        found = from_msgpack(data, _Format).format
         if found == WIRE_FORMAT:
-            return msgspec.msgpack.decode(data, type=_Wire[kind]).content  # type: ignore[valid-type]
+            return from_msgpack(data, _Wire[kind]).content  # type: ignore[valid-type]
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: a region that is no region
         raise ReceiptError(f"{what} cannot be read: {error}") from error
     raise ReceiptError(

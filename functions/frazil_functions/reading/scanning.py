@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import xarray as xr
 
+from frazil_functions.decoding import from_msgpack
 from frazil_functions.errors import ReceiptError, SourceError, UnreachableSourceError
 from frazil_functions.reading.encoding import (
     STRING,
@@ -309,6 +310,6 @@ def load_scan(data: bytes) -> Scan:
         If the bytes are anything else.
     """
     try:
-        return msgspec.msgpack.decode(data, type=Scan)
+        return from_msgpack(data, Scan)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ReceiptError(f"what a function returned from reading metadata cannot be read: {error}") from error

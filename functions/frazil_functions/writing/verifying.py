@@ -6,6 +6,7 @@ import icechunk
 import msgspec
 import numpy as np
 
+from frazil_functions.decoding import from_msgpack
 from frazil_functions.errors import BackendError, ReceiptError
 from frazil_functions.forks import load_fork
 from frazil_functions.reading.encoding import checksum, native
@@ -88,6 +89,6 @@ def load_checks(data: bytes) -> list[RegionCheck]:
         If the bytes are anything else.
     """
     try:
-        return msgspec.msgpack.decode(data, type=list[RegionCheck])
+        return from_msgpack(data, list[RegionCheck])
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise ReceiptError(f"what a function returned from reading back cannot be read: {error}") from error

@@ -32,8 +32,8 @@ from frazil_functions.reading.sources import FileSources
 from frazil_functions.regions import Region
 from frazil_functions.tasks import FileSource
 
-SOON = Patience(connecting=0.25, idle=0.25, retrying=0.2, first_pause=0.02, longest_pause=0.1)
-BOUND = 0.2 + 0.25 + 0.1 + 2  # of Patience, and what a machine with other work to do adds
+SOON = Patience(connecting=1, idle=1, retrying=0.2, first_pause=0.02, longest_pause=0.1)
+BOUND = 0.2 + 1 + 0.1 + 2  # of Patience, and what a machine with other work to do adds
 VALUES = np.random.default_rng(3).integers(0, 1 << 12, (1 << 18, 8)).astype("i4")
 REGION = Region("v", (("x", 0, 1 << 18), ("y", 0, 8)))
 
@@ -253,7 +253,7 @@ def test_an_answer_that_breaks_off_once_is_read_on_from_there(stored: Stored, fa
         (faults.pop() if faults else whole)(asked, data)
 
     stored.site.send = send
-    assert np.array_equal(stored.read(Patience(idle=0.3, first_pause=0.05)), VALUES)
+    assert np.array_equal(stored.read(Patience(idle=1, first_pause=0.05)), VALUES)
     assert not faults
 
 
@@ -262,7 +262,7 @@ def test_an_answer_that_takes_longer_than_a_pause_may_is_waited_for(stored: Stor
         step = -(-len(data) // 8)
         for start, stop in pairwise(range(0, len(data) + step, step)):
             asked.wfile.write(data[start:stop])
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     stored.site.send = drip
     assert np.array_equal(stored.read(SOON), VALUES)
@@ -327,10 +327,10 @@ def test_an_object_that_vanishes_is_a_plain_source_error(site: Site, serve: Call
     ids=["overwritten", "truncated"],
 )
 def test_a_damaged_file_is_a_plain_source_error(stored: Stored, damage: Callable[[bytes], bytes]) -> None:
-    assert np.array_equal(stored.read(), VALUES)
+    assert np.array_equal(stored.read(Patience()), VALUES)
     stored.spoil(damage)
     with pytest.raises(SourceError, match="cannot be") as caught:
-        stored.read()
+        stored.read(Patience())
     assert not caught.value.transient
 
 
