@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import icechunk
 
-from frazil_functions.errors import BackendError
+from frazil_functions import versions
+from frazil_functions.errors import BackendError, VersionError
 from frazil_functions.reading.encoding import Values, checksum
 from frazil_functions.reading.sources import FileSources, Source
 from frazil_functions.regions import Region
@@ -71,9 +72,17 @@ def write_task(task: WriteTask, source: Source | None = None) -> Written:
         If a file cannot be read, or has changed since the plan was made.
     UnalignedRegionError
         If a region splits a write unit of the array as it really is.
+    VersionError
+        If the task was planned with another frazil or icechunk.
     BackendError
         If a repository cannot be written, or the run directory.
     """
+    differs = versions.difference(task.versions)
+    if differs:
+        raise VersionError(
+            f"task {task.number} was planned with other versions ({differs}), whose forks and receipts may differ; "
+            "install the same ones on both sides"
+        )
     with FileSources(task.sources, task.append_dim) as sources:
         stopping = threading.Event()
         return _run(_write(task, sources, source or sources, stopping), stopping)

@@ -16,12 +16,14 @@ import pytest
 import xarray as xr
 from tests.functions.conftest import commit_template, file_source, write, write_task_of
 
-from frazil_functions.errors import BackendError, SourceError, UnalignedRegionError
+from frazil_functions.errors import BackendError, SourceError, UnalignedRegionError, VersionError
 from frazil_functions.forks import load_fork, node_id, read_fork
 from frazil_functions.grids import WriteGrid
 from frazil_functions.reading.encoding import Attributes, checksum
 from frazil_functions.regions import Region
+from frazil_functions.rundir import RunDirectory
 from frazil_functions.tasks import FileSource, Receipt
+from frazil_functions.versions import versions
 from frazil_functions.writing.targets import open_targets
 from frazil_functions.writing.task import write_task
 
@@ -130,6 +132,19 @@ def test_a_region_that_splits_a_write_unit_is_refused_before_any_is_read_or_writ
     with pytest.raises(UnalignedRegionError):
         write_task(write_task_of(repo, [good, bad]), source)
     assert source.asked == []
+
+
+@pytest.mark.parametrize("name", ["frazil", "icechunk"])
+def test_a_task_that_was_planned_with_another_version_is_refused_before_any_is_read(
+    repo: icechunk.Repository, name: str
+) -> None:
+    commit_template(repo, {"v": {"shape": (4,), "chunks": (4,), "dtype": "f8", "dimension_names": ("x",)}})
+    source = Made()
+    task = write_task_of(repo, [Region("v", (("x", 0, 4),))], versions=versions() | {name: "0.0.1"})
+    with pytest.raises(VersionError, match=rf"task 0 .*{name} 0\.0\.1 there"):
+        write_task(task, source)
+    assert source.asked == []
+    assert not RunDirectory(task.run_directory).list_receipts()
 
 
 def test_the_shard_is_the_write_unit_of_a_sharded_array(repo: icechunk.Repository) -> None:
