@@ -320,6 +320,26 @@ def test_what_repositories_hold_in_a_half_full_unit_must_be_the_same(
     assert (state(target)[0], state(replica)[0]) == (before[0][0], before[1][0])
 
 
+def test_a_replica_with_other_values_beside_the_append_dimension_is_refused(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    replica = tmp_path / "replica.icechunk"
+    for folder, span in (("first", (0, 4)), ("later", (4, 8))):
+        (tmp_path / folder).mkdir()
+        area = xr.DataArray(np.ones((4, 5)), dims=("lat", "lon"))
+        series(*span).assign(area=area).to_netcdf(tmp_path / folder / "a.nc")
+    frazil.convert(tmp_path / "first" / "a.nc", target, append_dim="time", replicas=[replica], executor=serial)
+    session = frazil.open_repository(replica).writable_session("main")
+    array = zarr.open_group(session.store, mode="r+")["area"]
+    assert isinstance(array, zarr.Array)
+    array[0] = 7
+    session.commit("a correction")
+    before = state(target), state(replica)
+    with pytest.raises(frazil.InvalidInputError, match=r"the replica .* holds something else than .* \('area'\)"):
+        frazil.plan(tmp_path / "later" / "a.nc", target, mode="append", replicas=[replica], executor=serial)
+    assert (state(target), state(replica)) == before
+
+
 def test_nothing_is_skipped_that_only_looks_like_what_is_there(
     tmp_path: Path, target: Path, serial: frazil.SerialExecutor
 ) -> None:

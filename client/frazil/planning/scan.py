@@ -1,7 +1,7 @@
 """Scanning: the metadata of every source file, read by functions where there are many."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import icechunk
@@ -59,6 +59,8 @@ class Existing:
         Where it was read.
     group
         Its path.
+    replicas
+        The same group in other repositories, which must stay the same.
     """
 
     file: FileMetadata
@@ -66,10 +68,47 @@ class Existing:
     cuts: dict[str, tuple[tuple[int, ...], tuple[int, ...] | None]]
     session: icechunk.Session
     group: str
+    replicas: tuple["Existing", ...] = ()
 
     def digested(self, append_dim: str) -> "Existing":
-        """The same with digests of what stands outside of the append dimension."""
-        return scan_existing(self.session, self.file.url, self.group, append_dim)
+        """The same with digests of what stands outside of the append dimension.
+
+        Raises
+        ------
+        InvalidInputError
+            If a replica holds something else.
+        """
+        found = scan_existing(self.session, self.file.url, self.group, append_dim)
+        return found.beside(replica.digested(append_dim) for replica in self.replicas)
+
+    def beside(self, replicas: Iterable["Existing"]) -> "Existing":
+        """The same with replicas that hold the same.
+
+        Raises
+        ------
+        InvalidInputError
+            If one of them holds something else.
+        """
+        others = tuple(replicas)
+        for other in others:
+            differ = _differing(self, other)
+            if differ:
+                raise InvalidInputError(
+                    f"the replica {other.file.url} holds something else than {self.file.url} ({differ}), and cannot be "
+                    "appended to with it; make them equal, or append to each in a run of its own"
+                )
+        return replace(self, replicas=others)
+
+
+def _differing(one: Existing, other: Existing) -> str:
+    """In which variables two groups differ, as far as was read; empty if they do not."""
+    ours, theirs = one.file.variables, other.file.variables
+    names = [
+        name
+        for name in {**ours, **theirs}
+        if (ours.get(name), one.cuts.get(name)) != (theirs.get(name), other.cuts.get(name))
+    ]
+    return ", ".join(map(repr, names))
 
 
 def scan_existing(session: icechunk.Session, url: str, group: str, append_dim: str | None = None) -> Existing:

@@ -21,17 +21,15 @@ type Target = str | Path | Location | icechunk.Repository
 def plan_target(repo: Target, asked: PlanTarget, replicas: Iterable[Target] = ()) -> tuple[PlanTarget, Existing | None]:
     """Where a plan writes, the snapshots that it is made against, and what it appends to, if it does."""
     location, base, existing = _base_of(repo, asked)
-    others = []
+    others, held = [], []
     for one in [replicas] if isinstance(replicas, str | Path | Location) else replicas:
         where, its_base, its = _base_of(one, asked)
         if where is None:
             raise InvalidInputError("a replica's storage has no name to open it by; use a path or a URL")
-        if (its and (its.file.variables, its.cuts)) != (existing and (existing.file.variables, existing.cuts)):
-            raise InvalidInputError(
-                f"the replica {where} holds something else than {location}, and cannot be appended to"
-            )
         others.append(Replica(where, its_base))
-    return replace(asked, location=location, base=base, replicas=tuple(others)), existing
+        held.extend([] if its is None else [its])
+    target = replace(asked, location=location, base=base, replicas=tuple(others))
+    return target, existing and existing.beside(held)
 
 
 def _base_of(repo: Target, asked: PlanTarget) -> tuple[Location | None, str | None, Existing | None]:
