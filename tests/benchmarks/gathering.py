@@ -98,7 +98,9 @@ def make_forks(task: ForkTask) -> None:
     """Make forks that hold references to every chunk of some tasks; keep forks and receipts on disk."""
     from zarr.core.buffer import default_buffer_prototype  # noqa: PLC0415  as above
 
-    from frazil_functions.tasks import Receipt, RegionReceipt, dump_receipt  # noqa: PLC0415
+    from frazil_functions.repositories import locate  # noqa: PLC0415
+    from frazil_functions.rundir import RunDirectory  # noqa: PLC0415
+    from frazil_functions.tasks import Receipt, RegionReceipt  # noqa: PLC0415
 
     value = default_buffer_prototype().buffer.from_bytes(bytes(1600))  # too long to be kept in the fork itself
 
@@ -123,7 +125,7 @@ def make_forks(task: ForkTask) -> None:
             host="bench",
             versions={},
         )
-        (task.out / f"receipt{number}").write_bytes(dump_receipt(receipt))
+        RunDirectory(locate(task.out / "bench")).put_receipt(receipt)
 
 
 def multiplied(fork: icechunk.ForkSession, times: range) -> icechunk.ForkSession:
@@ -170,11 +172,11 @@ def frazil_side(repo: icechunk.Repository, directory: Path, tasks: int) -> float
     """Gather and commit as a run does."""
     from frazil_functions.forks import node_id, read_fork  # noqa: PLC0415
     from frazil_functions.grids import WriteGrid  # noqa: PLC0415
-    from frazil_functions.repositories import location_of  # noqa: PLC0415
+    from frazil_functions.repositories import locate, location_of  # noqa: PLC0415
+    from frazil_functions.rundir import RunDirectory  # noqa: PLC0415
     from frazil_functions.runs.admit import Expected, ExpectedFork, check_merged  # noqa: PLC0415
     from frazil_functions.runs.gather import Gathering, Sink  # noqa: PLC0415
     from frazil_functions.runs.publish import PrivateBranch  # noqa: PLC0415
-    from frazil_functions.tasks import load_receipt  # noqa: PLC0415
 
     base = repo.lookup_branch("main")
     private = PrivateBranch.make(repo, location_of(repo), str(time.time_ns()), "main", base)
@@ -190,8 +192,8 @@ def frazil_side(repo: icechunk.Repository, directory: Path, tasks: int) -> float
     )
     began = time.perf_counter()
     gathering = Gathering(expected, {0: Sink(session)})
-    for number in range(tasks):
-        gathering.add(load_receipt((directory / f"receipt{number}").read_bytes()))
+    receipts = RunDirectory(locate(directory / "bench"))
+    gathering.read(receipts, receipts.list_receipts())
     assert not gathering.missing
     check_merged(session, "", [grid], expected.regions)
     private.commit_data(session, "data", {})

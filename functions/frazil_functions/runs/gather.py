@@ -32,10 +32,16 @@ class Sink:
     onto: ForkState | None = None
     nodes: Mapping[bytes, bytes] = field(default_factory=dict)
 
-    def merge(self, state: ForkState) -> None:
-        """Merge an admitted fork."""
+    def fork(self, state: ForkState) -> icechunk.ForkSession:
+        """What an admitted fork is merged as.
+
+        Raises
+        ------
+        ReceiptError
+            If Icechunk cannot read it.
+        """
         placed = state if self.onto is None else state.placed(self.onto, self.nodes)
-        self.session.merge(placed.session_object())
+        return placed.session_object()
 
 
 @dataclass(slots=True)
@@ -97,35 +103,34 @@ class Gathering:
             try:
                 if isinstance(receipt, ReceiptError):
                     raise receipt
-                states = admit(receipt, self.expected)
-                for state in states:
-                    state.session_object()  # what Icechunk cannot read is refused before anything is merged
+                forks = self._forks(receipt, admit(receipt, self.expected))
             except ReceiptError as error:
                 logger.warning("the receipt %s is refused: %s", name, error)
                 self.refused[name] = error
                 continue
-            if self._merge(receipt, states):
+            if self._merge(receipt, forks):
                 added.append(receipt)
                 for written in receipt.regions:
                     self.names.setdefault(written.region, name)
         return added
 
-    def add(self, receipt: Receipt) -> int:
-        """Admit a receipt and merge its forks; return how many regions it adds.
+    def _forks(self, receipt: Receipt, states: tuple[ForkState, ...]) -> list[tuple[Sink, icechunk.ForkSession]]:
+        """What is to be merged of a receipt, less the regions that are held already.
 
-        Of regions that are held already, it counts for nothing. Nothing is merged unless all of it is
-        admitted, for a merge cannot be taken back.
-
-        Raises
-        ------
-        ReceiptError
-            If the receipt is of another run, plan, base, repository or template; names regions
-            that the plan does not have; writes chunks outside of its regions, or lacks some; or
-            says of a region something else than the receipt that was admitted before.
+        Every fork is made before one is merged, for a merge cannot be taken back; those that nobody merges, too, so
+        that what Icechunk cannot read is refused by all.
         """
-        return self._merge(receipt, admit(receipt, self.expected))
+        held = [written.region for written in receipt.regions if written.region in self.written]
+        found = []
+        for at, state in enumerate(states):
+            sink = self.sinks.get(at)
+            if sink is None or len(held) == len(receipt.regions):
+                state.session_object()
+            else:
+                found.append((sink, sink.fork(state.without(self._chunks(at, held)) if held else state)))
+        return found
 
-    def _merge(self, receipt: Receipt, states: tuple[ForkState, ...]) -> int:
+    def _merge(self, receipt: Receipt, forks: Iterable[tuple[Sink, icechunk.ForkSession]]) -> int:
         for written in receipt.regions:
             before = self.written.get(written.region)
             if before is not None and before.crc32c != written.crc32c:
@@ -134,12 +139,9 @@ class Gathering:
                     f"{before.crc32c:08x} and {written.crc32c:08x}); the source changed while it was read, or reading "
                     "it does not give the same twice. Plan again"
                 )
+        for sink, fork in forks:
+            sink.session.merge(fork)
         new = [written for written in receipt.regions if written.region not in self.written]
-        if not new:
-            return 0
-        held = [written.region for written in receipt.regions if written.region in self.written]
-        for at, sink in self.sinks.items():
-            sink.merge(states[at].without(self._chunks(at, held)) if held else states[at])
         self.written.update((written.region, written) for written in new)
         self.nbytes += sum(written.nbytes for written in new)
         return len(new)
