@@ -89,7 +89,7 @@ class PrivateBranch:
             except (KeyboardInterrupt, icechunk.IcechunkError) as error:
                 # The answer may have been lost, and another commit may then make it look like a conflict of its own;
                 # only the branch knows.
-                tip = tip_of(self.repo, self.target)
+                tip = self.repo.lookup_branch(self.target)
                 if tip == snapshot:
                     return
                 if isinstance(error, icechunk.ConflictError):
