@@ -13,7 +13,6 @@ import zarr
 import frazil
 from frazil.cli import main
 from frazil_functions.repositories import locate, storage_of
-from frazil_functions.runs.publish import PrivateBranch
 
 from .hourly import series
 
@@ -99,25 +98,26 @@ def test_a_repository_in_s3_and_one_on_disk_get_the_same(
 
 
 def test_replicas_are_published_before_the_primary_and_a_resumed_run_publishes_the_rest(
-    files: list[str], target: Path, replica: Path, serial: frazil.SerialExecutor, monkeypatch: pytest.MonkeyPatch
+    files: list[str], target: Path, replica: Path, serial: frazil.SerialExecutor
 ) -> None:
     frazil.open_repository(target)
     frazil.open_repository(replica)
     old = seen(target)
-    real = PrivateBranch.publish
+    begun = 0
 
-    def dying(self: PrivateBranch, snapshot: str) -> None:
-        if self.location == locate(target):
+    def dying(progress: frazil.Progress) -> None:
+        nonlocal begun
+        begun += progress.stage == "publish"
+        if begun == 2:
             raise KeyboardInterrupt
-        real(self, snapshot)
 
-    monkeypatch.setattr(PrivateBranch, "publish", dying)
     with pytest.raises(KeyboardInterrupt):
-        frazil.convert(files, target, chunks={"time": 4}, replicas=[replica], executor=serial, run_id="r")
+        frazil.convert(
+            files, target, chunks={"time": 4}, replicas=[replica], executor=serial, run_id="r", listener=dying
+        )
     published = seen(replica)
     assert len(published.messages) == 2
     assert seen(target).snapshot == old.snapshot
-    monkeypatch.undo()
     result = frazil.resume(target, "r", executor=serial, verify="full")
     assert seen(replica).snapshot == published.snapshot
     assert seen(target).snapshot == result.snapshot_id
