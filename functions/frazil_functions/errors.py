@@ -93,7 +93,10 @@ class VerificationError(IncompleteRunError):
 
 
 class ConflictError(FrazilError):
-    """The branch moved since the plan was made; plan again."""
+    """The branch moved since the plan was made, and what the run writes was changed there.
+
+    The run stays. Plan again; or, where the message says so, put the branch right and resume the run.
+    """
 
 
 class BackendError(FrazilError):
