@@ -152,7 +152,7 @@ def prove(
                 f"{region} shares a write unit with another region; one of the two would be lost in the merge"
             )
         if region.array in outside and np.any(outside[region.array][part]):
-            raise InvalidInputError(f"{region} reaches into what the array holds already, which an append leaves alone")
+            raise InvalidInputError(f"{region} reaches into a part of the array that is to stay as it is")
         units[part] = True
     for array, units in owned.items():
         lacking = ~units & ~outside[array] if array in outside else ~units

@@ -3,7 +3,7 @@
 import hashlib
 import html
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
@@ -21,10 +21,15 @@ from frazil_functions.tasks import FileSource
 from frazil_functions.template import DatasetTemplate, check_group
 from frazil_functions.text import size
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 
-type Mode = Literal["create", "append"]
-"""`create`: a group that does not exist yet. `append`: more along one dimension of one that does."""
+type Mode = Literal["create", "overwrite", "append", "region", "modify", "add"]
+"""`create`: a group that does not exist yet. `overwrite`: a group in place of one that may exist. The others write
+into one that exists: `append` adds along one dimension, `region` replaces values in a part of it, `modify` replaces
+variables as a whole, and adds others, `add` writes those alone that it does not have."""
+
+NEW_GROUP: Final = frozenset({"create", "overwrite"})
+"""The modes that make the group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +198,8 @@ class Plan:
 
     @property
     def nothing_new(self) -> bool:
-        """Whether an append found nothing to add, so that there is nothing to commit."""
-        template = self.template
-        return self.target.mode == "append" and template.sizes.get(template.append_dim or "") == template.offset
+        """Whether there is nothing to write, and so nothing to commit: an append found nothing to add."""
+        return self.template.empty
 
     @property
     def grids(self) -> tuple[WriteGrid, ...]:
@@ -245,9 +249,9 @@ class Plan:
             Naming the region, the array and the write unit, or the file, or the task, where that is
             not so.
         """
-        owned = {grid.array: self.template.owned(grid.array) for grid in self.grids} if self.template.offset else None
-        prove(self.grids, self.regions, owned)
         self._prove_shapes()
+        owned = {grid.array: self.template.owned(grid.array) for grid in self.grids} if self.template.extents else None
+        prove(self.grids, self.regions, owned)
         self._prove_sources()
         spans = [(source.start, source.stop) for source in self.sources]
         for number, task in enumerate(self.tasks):
@@ -260,6 +264,11 @@ class Plan:
 
     def _prove_shapes(self) -> None:
         sizes = self.template.sizes
+        for dim, (start, stop) in self.template.extents.items():
+            if not 0 <= start <= stop <= sizes.get(dim, 0):
+                raise InvalidInputError(
+                    f"{dim!r} is written from {start} to {stop}, and has {sizes.get(dim, 0)} labels; plan again"
+                )
         for array in self.template.arrays.values():
             wanted = tuple(sizes.get(dim) for dim in array.dims)
             if array.shape != wanted:
@@ -269,27 +278,29 @@ class Plan:
 
     def _prove_sources(self) -> None:
         """Files stand in order along the axis, apart from each other, and leave what is filled."""
-        axis, covered, end = self.template.append_dim, 0, self.template.offset
-        if not self.sources and self.target.mode != "append":
+        axis, covered = self.template.append_dim, 0
+        # A dimension that no variable has is in no array, so it has no length but that of its files.
+        known = axis is not None and axis in self.template.sizes
+        begin, length = self.template.extent(axis) if axis is not None and known else (0, None)
+        end = begin
+        if not self.sources and not self.nothing_new:
             raise InvalidInputError("the plan has no sources; plan again")
         for number, source in enumerate(self.sources):
             what = f"{source.url}: source {number}"
             if source.stop < source.start:
                 raise InvalidInputError(f"{what} ends at {source.stop} and begins at {source.start}; plan again")
             if source.start < end:
-                before = f"the one before it ends at {end}" if number else "the axis at 0"
+                before = f"the one before it ends at {end}" if number else f"what is written at {end}"
                 raise InvalidInputError(f"{what} begins at {source.start}, and {before}; plan again")
             covered, end = covered + source.stop - source.start, source.stop
-        # A dimension that no variable has is in no array, so it has no length but that of its files.
-        length = 0 if axis is None else self.template.sizes.get(axis, end)
-        added = length - self.template.offset
+        length = (0 if axis is None else end) if length is None else length
         if end > length:
             raise InvalidInputError(
-                f"the axis has {length} labels, and source {len(self.sources) - 1} ends at {end}; plan again"
+                f"what is written ends at {length} labels, and source {len(self.sources) - 1} ends at {end}; plan again"
             )
-        if self.filled < 0 or covered + self.filled != (added if axis is not None else length):
+        if self.filled < 0 or covered + self.filled != length - begin:
             raise InvalidInputError(
-                f"{covered} labels are those of sources and {self.filled} are filled, of {added}; plan again"
+                f"{covered} labels are those of sources and {self.filled} are filled, of {length - begin}; plan again"
             )
 
     def describe(self) -> list[tuple[str, str]]:
@@ -301,7 +312,7 @@ class Plan:
             ("base", self.target.base or "new repository"),
             *(("replica", f"{replica.location}") for replica in self.target.replicas),
             ("sources", f"{len(self.sources)} files" + (f" along {axis}" if axis else "")),
-            *([("appends", f"from {axis} {template.offset} on")] if self.target.mode == "append" else []),
+            *([("writes", _ranges(template.extents))] if template.extents else []),
             ("dimensions", ", ".join(f"{dim} {size}" for dim, size in template.sizes.items())),
         ]
         for array in template.arrays.values():
@@ -336,3 +347,7 @@ class Plan:
             for name, value in self.describe()
         )
         return f"<table><caption>frazil.Plan</caption>{rows}</table>"
+
+
+def _ranges(extents: Mapping[str, tuple[int, int]]) -> str:
+    return ", ".join(f"{dim} {start}:{stop}" for dim, (start, stop) in extents.items())

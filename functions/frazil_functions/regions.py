@@ -1,6 +1,7 @@
 """Regions: named half-open index ranges of one array."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -54,6 +55,27 @@ class Region:
     def slices(self) -> tuple[slice, ...]:
         """The ranges as slices, for indexing an array."""
         return tuple(slice(start, stop) for _, start, stop in self.ranges)
+
+    def within(self, extents: Mapping[str, tuple[int, int]]) -> "Region":
+        """The part of it that lies within an extent of each dimension that has one.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+
+        Examples
+        --------
+        >>> str(Region("tas", (("time", 24, 48), ("lat", 0, 37))).within({"time": (30, 100)}))
+        'tas[time 30:48, lat 0:37]'
+        """
+        if not extents:
+            return self
+        clipped = (
+            (dim, max(start, extents[dim][0]), min(stop, extents[dim][1])) if dim in extents else (dim, start, stop)
+            for dim, start, stop in self.ranges
+        )
+        return Region(self.array, tuple(clipped))
 
     def span(self, dim: str) -> tuple[int, int] | None:
         """`(start, stop)` on one dimension, or None if the array does not have it."""

@@ -1,7 +1,7 @@
 """What travels: the task that a function gets, the receipts that it leaves, what it returns, and their wire form."""
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -11,6 +11,44 @@ from frazil_functions.regions import Region
 from frazil_functions.repositories import Location
 
 WIRE_FORMAT: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Labels of a file that stand together in the target, too.
+
+    Attributes
+    ----------
+    start
+        Where the first of them lies in the target.
+    first
+        Where that one lies in the file.
+    length
+        How many there are.
+    step
+        1 if they follow each other in the file as they do in the target, -1 if the other way around.
+    """
+
+    start: int
+    first: int
+    length: int
+    step: Literal[1, -1] = 1
+
+    def part(self, low: int, high: int) -> tuple[slice, slice] | None:
+        """Of some indices of the target, those that lie in this piece; and the indices in the file, in its own order.
+
+        Examples
+        --------
+        >>> Piece(10, 3, 4, -1).part(11, 20)  # target 10..13 is file 3, 2, 1, 0
+        (slice(11, 14, None), slice(0, 3, None))
+        """
+        begin, end = max(low, self.start), min(high, self.start + self.length)
+        if begin >= end:
+            return None
+        at = begin - self.start
+        if self.step == 1:
+            return slice(begin, end), slice(self.first + at, self.first + at + end - begin)
+        return slice(begin, end), slice(self.first - at - (end - begin) + 1, self.first - at + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +68,9 @@ class FileSource:
         changed since is refused.
     recode
         Variables that the file stores in another way than the target does.
+    places
+        Of other dimensions than that one, where the file's labels lie in the target; what is not named lies there as
+        it does in the file.
     """
 
     url: str
@@ -38,6 +79,7 @@ class FileSource:
     stop: int = 0
     fingerprint: str = ""
     recode: tuple[str, ...] = ()
+    places: dict[str, tuple[Piece, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +107,9 @@ class WriteTask:
         What to write, in order.
     memory_bytes
         How many bytes of values may be held at once; a single region may exceed it.
-    offset
-        How many labels along the append dimension are there already: what a region reaches back before it keeps
-        its values.
+    extents
+        The part of a dimension that is written, where that is not all of it: where a region reaches out of it, the
+        array keeps its values.
     run_directory
         Where the task puts its receipts.
     versions
@@ -89,7 +131,7 @@ class WriteTask:
     memory_bytes: int
     run_directory: Location
     versions: dict[str, str] = field(default_factory=dict)
-    offset: int = 0
+    extents: dict[str, tuple[int, int]] = field(default_factory=dict)
     flush_seconds: float = 2.0
 
     def __post_init__(self) -> None:

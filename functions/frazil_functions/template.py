@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -12,9 +12,10 @@ from frazil_functions.grids import WriteGrid
 from frazil_functions.reading.encoding import Attributes
 from frazil_functions.reading.scanning import Labels
 
-type Role = Literal["labels", "static", "data"]
+type Role = Literal["labels", "static", "data", "kept"]
 """`labels`: a dimension's coordinate, known from the scan. `static`: does not have the append
-dimension; read once, when the run begins. `data`: written by functions, region by region."""
+dimension; read once, when the run begins. `data`: written by functions, region by region. `kept`: is there
+already, and its values stay as they are."""
 
 
 def itemsize_of(dtype: str) -> int:
@@ -38,6 +39,10 @@ class ArrayTemplate:
         Who writes the values.
     digest
         Of the values, where they are known from the scan.
+    before
+        The shape that the array has already; None if the run makes it.
+    changes
+        Attributes that an array which is there already gets, or gets anew.
     """
 
     name: str
@@ -49,6 +54,8 @@ class ArrayTemplate:
     attributes: Attributes
     role: Role
     digest: str | None = None
+    before: tuple[int, ...] | None = None
+    changes: Attributes = field(default_factory=dict)
 
     @property
     def grid(self) -> WriteGrid:
@@ -72,13 +79,16 @@ class DatasetTemplate:
     append_dim
         The dimension that the sources follow each other on.
     attributes
-        The group's.
+        The group's, where the run makes it.
     arrays
         By name, in the files' order.
     labels
-        The values of the arrays whose role is `labels`, by name; of the append dimension, those from `offset` on.
-    offset
-        How many labels the append dimension has already, which stay as they are; 0 for a group that is created.
+        The values of the arrays whose role is `labels`, by name; of a dimension that has an extent, those within it.
+    extents
+        The part of a dimension that is written, as (start, stop), where that is not all of it: what an append adds, or
+        the place of a region. What lies outside stays as it is.
+    changes
+        Attributes that a group which is there already gets, or gets anew.
     """
 
     sizes: dict[str, int]
@@ -86,26 +96,36 @@ class DatasetTemplate:
     attributes: Attributes
     arrays: dict[str, ArrayTemplate]
     labels: dict[str, Labels]
-    offset: int = 0
+    extents: dict[str, tuple[int, int]] = field(default_factory=dict)
+    changes: Attributes = field(default_factory=dict)
+
+    def extent(self, dim: str) -> tuple[int, int]:
+        """The part of a dimension that is written, as (start, stop)."""
+        return self.extents.get(dim, (0, self.sizes[dim]))
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is to be written along some dimension."""
+        return any(start == stop for start, stop in self.extents.values())
 
     def owned(self, name: str) -> tuple[slice, ...]:
-        """What of an array is written, in write units: all of it, or what an append adds.
+        """What of an array is written, in write units: all of it, or those that the extents reach into.
 
-        The write unit that the array ends in, if it is half full, is written again as a whole, by one task.
+        A write unit that lies in an extent only in part is written again as a whole, by one task.
         """
-        array = self.arrays[name]
-        grid = array.grid
-        added = self.sizes.get(self.append_dim or "", 0) > self.offset
+        grid = self.arrays[name].grid
+        if self.empty:
+            return tuple(slice(count, count) for count in grid.counts)
+        extents = (self.extents.get(dim, (0, length)) for dim, length in zip(grid.dims, grid.shape, strict=True))
         return tuple(
-            slice((self.offset // unit if added else count) if dim == self.append_dim and self.offset else 0, count)
-            for dim, unit, count in zip(grid.dims, grid.unit, grid.counts, strict=True)
+            slice(start // unit, -(-stop // unit)) for (start, stop), unit in zip(extents, grid.unit, strict=True)
         )
 
     def owned_nbytes(self, name: str) -> int:
         """The size of that in bytes, before compression."""
         array = self.arrays[name]
         lengths: Iterator[int] = (
-            max(0, length - part.start * unit)
+            max(0, min(length, part.stop * unit) - part.start * unit)
             for part, unit, length in zip(self.owned(name), array.grid.unit, array.shape, strict=True)
         )
         return math.prod(lengths) * itemsize_of(array.dtype)

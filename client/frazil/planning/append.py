@@ -6,8 +6,9 @@ from typing import Literal
 import numpy as np
 
 from frazil.planning.compare import calendar_of
+from frazil.planning.existing import Existing
 from frazil.planning.labels import Axis, show
-from frazil.planning.scan import Existing, Sources
+from frazil.planning.scan import Sources
 from frazil.template.build import Recoding
 from frazil_functions.errors import LabelError, MismatchedSourceError
 from frazil_functions.reading.encoding import PACKING
@@ -67,28 +68,29 @@ def extended(existing: Existing, sources: Sources, axis: Axis, recoding: Recodin
             f"{sources.files[axis.order[0]].url} begins at {dim} {show(first, file.variables[dim].attributes)}, before "
             f"what {file.url} holds; an append only adds behind it"
         )
-    offset = axis.spans[0][1]
+    offset, end = axis.spans[0][1], len(axis.values)
     _check_kept(existing, recoding)
-    length = len(axis.values)
+    length = max(end, existing.length(dim))
     labels = {dim: Labels.of(axis.values[offset:])} if dim in file.variables else {}
     arrays = {}
     for name, variable in file.variables.items():
-        chunks, shards = existing.cuts[name]
+        held = existing.arrays[name]
         shape = tuple(length if one == dim else size for one, size in zip(variable.dims, variable.shape, strict=True))
-        role: Role = "labels" if name in labels else "data" if dim in variable.dims else "static"
+        role: Role = "labels" if name in labels else "data" if dim in variable.dims else "kept"
         arrays[name] = ArrayTemplate(
             name=name,
             dims=variable.dims,
             shape=shape,
             dtype=variable.dtype,
-            chunks=chunks,
-            shards=shards,
+            chunks=held.chunks,
+            shards=held.shards,
             attributes=variable.attributes,
             role=role,
             digest=labels[name].digest if name in labels else variable.digest,
+            before=held.shape,
         )
     sizes = file.sizes | {dim: length}
-    return DatasetTemplate(sizes, dim, file.attributes, arrays, labels, offset)
+    return DatasetTemplate(sizes, dim, file.attributes, arrays, labels, {dim: (offset, end)})
 
 
 def _check_kept(existing: Existing, recoding: Recoding) -> None:

@@ -20,7 +20,7 @@ type Gaps = Literal["error", "fill", "keep"]
 _GAP: Final = 1.5
 """A step this many times the median is a gap; months of 28 and 31 days differ by 1.11."""
 
-_DRIFT: Final = 1e-3
+DRIFT: Final = 1e-3
 """The part of the smallest spacing that labels may differ by and still mean the same point."""
 
 
@@ -256,7 +256,7 @@ def _missing(
     steps = np.delete(_steps(values), wide)
     step = float(np.median(steps))
     count = (high.item() - low.item()) / step
-    if np.allclose(steps, step, rtol=1e-6) and abs(count - round(count)) < _DRIFT:
+    if np.allclose(steps, step, rtol=1e-6) and abs(count - round(count)) < DRIFT:
         if values.dtype.kind in "iu":
             whole = round(step)
             return np.arange(int(low) + whole, int(high), whole).astype(values.dtype)
@@ -323,4 +323,4 @@ def drifted(ours: Values, theirs: Values) -> bool:
         return False
     steps = np.abs(np.diff(ours.astype("f8")))
     scale = float(steps.min()) if steps.size else max(1.0, float(np.max(np.abs(ours), initial=0)))
-    return bool(np.max(np.abs(ours.astype("f8") - theirs.astype("f8")), initial=0) <= _DRIFT * scale)
+    return bool(np.max(np.abs(ours.astype("f8") - theirs.astype("f8")), initial=0) <= DRIFT * scale)

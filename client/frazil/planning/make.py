@@ -12,8 +12,9 @@ import xarray as xr
 from frazil.planning.append import OnOverlap, behind, extended
 from frazil.planning.compare import Accept, compare
 from frazil.planning.cut import REGION_BYTES, TASK_BYTES, cut, group
+from frazil.planning.existing import Existing
 from frazil.planning.labels import Axis, FileLabels, Gaps, check_labels, join
-from frazil.planning.scan import Existing, Sources
+from frazil.planning.scan import Sources
 from frazil.template.build import Recoding, build
 from frazil.template.chunking import ChunkChoice
 from frazil_functions import __version__

@@ -1,21 +1,19 @@
 """Scanning: the metadata of every source file, read by functions where there are many."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
-
-import icechunk
-import zarr
 
 from frazil.execution.executor import Executor
 from frazil.execution.results import results
 from frazil.planning.compare import are_alike, check_readable, infer_append_dim, select
+from frazil.planning.existing import Existing
 from frazil.report import Listener, Progress
 from frazil_functions.errors import InvalidInputError, ReceiptError, nearest
 from frazil_functions.handler import scan as scan_call
 from frazil_functions.reading.opening import check_engine
 from frazil_functions.reading.remote import is_remote
-from frazil_functions.reading.scanning import FileMetadata, Labels, Scan, ScanTask, load_scan, scan_store, scan_task
+from frazil_functions.reading.scanning import FileMetadata, Labels, Scan, ScanTask, load_scan, scan_task
 
 FANNED_OUT_LOCAL: Final = 1000
 FANNED_OUT_REMOTE: Final = 64
@@ -46,94 +44,6 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class Existing:
-    """A group that is appended to, as if it were the first of the files.
-
-    Attributes
-    ----------
-    file, labels
-        What it says of itself.
-    cuts
-        The chunks and the shards of every array, by name.
-    session
-        Where it was read.
-    group
-        Its path.
-    replicas
-        The same group in other repositories, which must stay the same.
-    """
-
-    file: FileMetadata
-    labels: dict[str, Labels]
-    cuts: dict[str, tuple[tuple[int, ...], tuple[int, ...] | None]]
-    session: icechunk.Session
-    group: str
-    replicas: tuple["Existing", ...] = ()
-
-    def digested(self, append_dim: str) -> "Existing":
-        """The same with digests of what stands outside of the append dimension.
-
-        Raises
-        ------
-        InvalidInputError
-            If a replica holds something else.
-        """
-        found = scan_existing(self.session, self.file.url, self.group, append_dim)
-        return found.beside(replica.digested(append_dim) for replica in self.replicas)
-
-    def beside(self, replicas: Iterable["Existing"]) -> "Existing":
-        """The same with replicas that hold the same.
-
-        Raises
-        ------
-        InvalidInputError
-            If one of them holds something else.
-        """
-        others = tuple(replicas)
-        for other in others:
-            differ = _differing(self, other)
-            if differ:
-                raise InvalidInputError(
-                    f"the replica {other.file.url} holds something else than {self.file.url} ({differ}), and cannot be "
-                    "appended to with it; make them equal, or append to each in a run of its own"
-                )
-        return replace(self, replicas=others)
-
-
-def _differing(one: Existing, other: Existing) -> str:
-    """In which variables two groups differ, as far as was read; empty if they do not."""
-    ours, theirs = one.file.variables, other.file.variables
-    names = [
-        name
-        for name in {**ours, **theirs}
-        if (ours.get(name), one.cuts.get(name)) != (theirs.get(name), other.cuts.get(name))
-    ]
-    return ", ".join(map(repr, names))
-
-
-def scan_existing(session: icechunk.Session, url: str, group: str, append_dim: str | None = None) -> Existing:
-    """What a group of a repository says of itself; what stands outside of the append dimension too, if that is given.
-
-    Raises
-    ------
-    SourceError
-        If it cannot be read.
-    """
-    file, labels = scan_store(session.store, url, group, append_dim)
-    root = zarr.open_group(session.store, path=group, mode="r")
-    arrays = dict(root.arrays())
-    for name, array in arrays.items():
-        if array.dtype.kind in "UmM" and name in file.variables:
-            raise InvalidInputError(
-                f"{url}: {name!r} is stored as {array.dtype}, which would cut or shift values that are appended; write "
-                "the group anew, with strings of any length and times as numbers with units"
-            )
-    return Existing(
-        file, labels, {name: (array.chunks, array.shards) for name, array in arrays.items()}, session, group
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class Wanted:
     """What is asked of the sources.
 
@@ -157,7 +67,7 @@ def scan_sources(
     wanted: Wanted,
     executor: Executor,
     listener: Listener,
-    existing: "Existing | None" = None,
+    existing: Existing | None = None,
 ) -> Sources:
     """Read the metadata of all files.
 
@@ -187,7 +97,7 @@ def scan_sources(
     return Sources(select(scan.files, wanted.variables), scan.labels, append_dim)
 
 
-def _infer(chosen: Sequence[FileMetadata], labels: Mapping[str, Labels], existing: "Existing | None") -> str | None:
+def _infer(chosen: Sequence[FileMetadata], labels: Mapping[str, Labels], existing: Existing | None) -> str | None:
     """The dimension that files follow each other on, and what exists."""
     if existing is None:
         return infer_append_dim(chosen, labels)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import icechunk
 
-from frazil.planning.scan import Existing, scan_existing
+from frazil.planning.existing import Existing, scan_existing
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.forks import check_no_secret, dump_fork, read_fork
 from frazil_functions.plan import PlanTarget, Replica

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import product
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -161,7 +162,7 @@ class FileSources:
         variable = dataset.variables.get(region.array)
         if variable is not None and variable.dims != region.dims:
             raise SourceError(f"{file.url}: {region.array!r} has dimensions {variable.dims}, not {region.dims}")
-        values = read_raw(dataset, file.url, region.array, inside)
+        values = _read_placed(dataset, file, region, inside)
         assert variable is not None
         if values.shape != tuple(part.stop - part.start for part in inside):
             raise SourceError(f"{file.url}: {region.array!r} is shorter than it was when the plan was made; plan again")
@@ -204,6 +205,34 @@ def _chunk_cache(dataset: xr.Dataset, engine: str, name: str) -> int:
     if variable is None or not chunks:
         return 0
     return int(min(variable.nbytes, max(_CHUNK_CACHE, math.prod(chunks) * variable.dtype.itemsize)))
+
+
+def _read_placed(dataset: xr.Dataset, file: FileSource, region: Region, inside: tuple[slice, ...]) -> Values:
+    """What the file holds of some indices, put where the target has it."""
+    if not any(dim in file.places for dim in region.dims):
+        return read_raw(dataset, file.url, region.array, inside)
+    axes = [
+        [(part, part, 1)]
+        if dim not in file.places
+        else [(*found, one.step) for one in file.places[dim] if (found := one.part(part.start, part.stop)) is not None]
+        for dim, part in zip(region.dims, inside, strict=True)
+    ]
+    whole: Values | None = None
+    for combined in product(*axes):
+        values = read_raw(dataset, file.url, region.array, tuple(theirs for _, theirs, _ in combined))
+        if values.shape != tuple(ours.stop - ours.start for ours, _, _ in combined):
+            return values  # it is too short, which the caller tells
+        turned = values[tuple(slice(None, None, step) for _, _, step in combined)]
+        if whole is None:
+            whole = np.empty(tuple(part.stop - part.start for part in inside), values.dtype)
+        whole[
+            tuple(
+                slice(ours.start - part.start, ours.stop - part.start)
+                for (ours, _, _), part in zip(combined, inside, strict=True)
+            )
+        ] = turned
+    assert whole is not None  # the plan has shown that every label of a region is the file's
+    return whole
 
 
 def _replace(slices: tuple[slice, ...], axis: int, part: slice) -> tuple[slice, ...]:

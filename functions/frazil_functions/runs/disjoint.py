@@ -11,7 +11,7 @@ import icechunk
 import numpy as np
 
 from frazil_functions.errors import ConflictError
-from frazil_functions.plan import Plan
+from frazil_functions.plan import NEW_GROUP, Plan
 from frazil_functions.repositories import spoken
 
 
@@ -58,10 +58,13 @@ def overlaps(plan: Plan, diff: icechunk.Diff) -> list[str]:
     created, deleted = {*diff.new_groups, *diff.new_arrays}, {*diff.deleted_groups, *diff.deleted_arrays}
     moved = {path for pair in diff.moved_nodes for path in pair}
     nodes = created | deleted | moved | {*diff.updated_groups, *diff.updated_arrays}
+    if plan.target.mode == "overwrite":
+        return _below(group, nodes | set(diff.updated_chunks))
     found = []
     if plan.target.mode == "append":
-        # An append leaves the group alone, but not what somebody else put into it without knowing its new length.
+        # What somebody else put into the group does not know its new length.
         found += [f"the new array {path!r}" for path in sorted(diff.new_arrays) if PurePosixPath(path).parent == group]
+    if plan.target.mode not in NEW_GROUP and not plan.template.changes:
         nodes -= {str(group)} - deleted - moved
     if str(group) in nodes:
         found.append(f"the group {str(group)!r}")
@@ -74,6 +77,13 @@ def overlaps(plan: Plan, diff: icechunk.Diff) -> list[str]:
         if path in nodes or below or where:
             found.append(f"the array {path!r}" + (f", {where}" if where else ""))
     return found
+
+
+def _below(group: PurePosixPath, paths: Iterable[str]) -> list[str]:
+    """What of these a group that is overwritten would take away, or lies in; in words."""
+    ours = (path for path in sorted(paths) if PurePosixPath(path).is_relative_to(group))
+    above = (path for path in sorted(paths) if PurePosixPath(path) in group.parents and path != "/")
+    return [f"{path!r}" for path in (*above, *ours)]
 
 
 def _shared(plan: Plan, name: str, theirs: Iterable[Sequence[int]]) -> str:

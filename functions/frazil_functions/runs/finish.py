@@ -280,8 +280,7 @@ def _replay(run: Run, at: int, reading: Reading, tell: Tell) -> _Done:
     check_disjoint(repo, run.plan, target.base, tip)
     private = PrivateBranch.make(repo, target.location, key, branch, tip)
     before = repo.readonly_session(snapshot_id=target.snapshot)
-    create = run.plan.target.mode == "create"
-    static = stored_static(before, run.plan.target.group, run.plan.template) if create else {}
+    static = stored_static(before, run.plan.target.group, run.plan.template)
     session, _ = commit_template(private, run.plan, static)
     here = {name: node for node, name in nodes_of(session, run.plan).items()}
     nodes = {node: here[name] for node, name in nodes_of(before, run.plan).items()}

@@ -119,7 +119,7 @@ class Run:
             memory_bytes=tasks[number].memory_bytes,
             run_directory=self.directory.location,
             versions=self.record.versions,
-            offset=self.plan.template.offset,
+            extents=self.plan.template.extents,
             flush_seconds=FLUSH_SECONDS,
         )
 

@@ -24,11 +24,21 @@ from frazil_functions.runs.clocks import check_clock
 from frazil_functions.runs.disjoint import check_disjoint
 from frazil_functions.runs.publish import PrivateBranch, tip_of
 from frazil_functions.runs.run import Run, open_run
-from frazil_functions.runs.template import extend_template, read_static, write_template
+from frazil_functions.runs.template import read_static, write_template
 from frazil_functions.runs.verify import Reading
 from frazil_functions.storage import holds_only
 
 logger = logging.getLogger(__name__)
+
+_DOES: Final = {
+    "create": "create",
+    "overwrite": "overwrite",
+    "append": "append to",
+    "region": "write a region of",
+    "modify": "modify",
+    "add": "add to",
+}
+"""What a commit says of each mode, before the name of the group."""
 
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -153,7 +163,7 @@ def start(
         one or _created(_named(location)) for one, location in zip(opened, plan.target.locations, strict=True)
     )
     with contextlib.ExitStack() as undo:
-        static = read_static(plan.template, plan.sources[0]) if plan.target.mode == "create" else {}
+        static = read_static(plan.template, plan.sources[0]) if plan.sources else {}
         targets = []
         key = branch_key(directory, _locations(plan, repo)[-1])
         for one, location, base in zip(repos, _locations(plan, repo), plan.target.bases, strict=True):
@@ -269,10 +279,7 @@ def commit_template(private: PrivateBranch, plan: Plan, static: Mapping[str, Val
     session = private.repo.writable_session(private.name)
     if plan.nothing_new:
         return session, private.base
-    if plan.target.mode == "append":
-        extend_template(session, plan.target.group, plan.template)
-    else:
-        write_template(session, plan.target.group, plan.template, static)
+    write_template(session, plan.target.group, plan.template, static, plan.target.mode)
     snapshot = private.commit_template(session, "frazil: template")
     return private.repo.writable_session(private.name), snapshot
 
@@ -287,5 +294,4 @@ def _remove(private: PrivateBranch) -> None:
 def message_of(plan: Plan) -> str:
     """What a commit says where nobody chose a message."""
     count = len(plan.sources)
-    to = "append to" if plan.target.mode == "append" else plan.target.mode
-    return f"frazil: {to} /{plan.target.group} from {count} file{'s' * (count > 1)}"
+    return f"frazil: {_DOES[plan.target.mode]} /{plan.target.group} from {count} file{'s' * (count > 1)}"

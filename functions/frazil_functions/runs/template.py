@@ -14,6 +14,7 @@ import zarr
 import zarr.errors
 
 from frazil_functions.errors import ConflictError, ExistingGroupError, InvalidInputError, SourceError
+from frazil_functions.plan import Mode
 from frazil_functions.reading.encoding import STRING, Values, fill_of, native, stored_attributes
 from frazil_functions.reading.opening import open_raw, read_raw
 from frazil_functions.reading.scanning import Labels
@@ -68,60 +69,76 @@ def _node(store: icechunk.IcechunkStore, path: str) -> zarr.Group | zarr.Array[A
 
 
 def write_template(
-    session: icechunk.Session, group: str, template: DatasetTemplate, static: Mapping[str, Values]
+    session: icechunk.Session, group: str, template: DatasetTemplate, static: Mapping[str, Values], mode: Mode
 ) -> None:
-    """Create the group and its arrays; write labels and what does not have the append dimension.
+    """Bring the group into the shape that the plan gives it, and write labels and what functions do not write.
 
     Parameters
     ----------
     session, group
         Where.
     template
-        What is created.
+        What is made, made longer, or given other attributes.
     static
         The values of its static arrays.
+    mode
+        Whether the group is made, made anew, or there already.
 
     Raises
     ------
     InvalidInputError
         If a label or another value that the plan holds is not of its array's type and shape.
+    ConflictError
+        If the group is not what the plan was made against: somebody else has changed it.
     """
     eager = {name: labels.values() for name, labels in template.labels.items()} | dict(static)
     for name, values in eager.items():
-        _check_eager(template.arrays[name], values)
+        _check_eager(template, template.arrays[name], values)
     with warnings.catch_warnings():
         # Strings of fixed length have no specification in Zarr 3 yet; Xarray and Zarr read them all the same.
         warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
-        root = zarr.open_group(session.store, path=group, mode="a", attributes=dict(template.attributes))
+        root = _open_root(session, group, template, mode)
         for array in template.arrays.values():
-            created = _create(root, array)
+            opened = _create(root, array) if array.before is None else _extend(root, array)
             if array.name in eager and array.nbytes:
-                created[...] = eager[array.name]
+                opened[_within(template, array)] = eager[array.name]
 
 
-def extend_template(session: icechunk.Session, group: str, template: DatasetTemplate) -> None:
-    """Make the arrays of a group longer along the append dimension, and write the labels that are new.
+def _open_root(session: icechunk.Session, group: str, template: DatasetTemplate, mode: Mode) -> zarr.Group:
+    if mode == "create":
+        return zarr.open_group(session.store, path=group, mode="a", attributes=dict(template.attributes))
+    if mode == "overwrite":
+        return zarr.open_group(session.store, path=group, mode="w", attributes=dict(template.attributes))
+    try:
+        root = zarr.open_group(session.store, path=group, mode="r+")
+    except (FileNotFoundError, zarr.errors.NodeNotFoundError, zarr.errors.ContainsArrayError) as error:
+        raise ConflictError(
+            f"the group '/{group}' is gone, and the plan writes into it. Nothing was published; plan again."
+        ) from error
+    if template.changes:
+        root.attrs.update(template.changes)
+    return root
 
-    Raises
-    ------
-    ConflictError
-        If the group is not what the plan was made against: somebody else has appended to it, or changed it.
-    """
-    arrays = open_targets(session, group, template.arrays, "r+")
-    for planned in template.arrays.values():
-        if template.append_dim not in planned.dims:
-            continue
-        array, axis = arrays[planned.name], planned.dims.index(template.append_dim)
-        before = (*planned.shape[:axis], template.offset, *planned.shape[axis + 1 :])
-        if (array.shape, array.chunks, array.shards) != (before, planned.chunks, planned.shards):
-            raise ConflictError(
-                f"{planned.name!r} has the shape {array.shape} in chunks of {array.chunks}, and the plan appends to "
-                f"{before} in chunks of {planned.chunks}: somebody else has changed it. Nothing was published; plan "
-                "again."
-            )
+
+def _within(template: DatasetTemplate, array: ArrayTemplate) -> tuple[slice, ...]:
+    return tuple(slice(*template.extent(dim)) for dim in array.dims)
+
+
+def _extend(root: zarr.Group, planned: ArrayTemplate) -> zarr.Array[Any]:
+    """An array that is there already, as long as it is to be, and with the attributes that it is to have."""
+    array = root.get(planned.name)
+    found = (array.shape, array.chunks, array.shards) if isinstance(array, zarr.Array) else None
+    if not isinstance(array, zarr.Array) or found != (planned.before, planned.chunks, planned.shards):
+        is_now = f"has the shape {found[0]} in chunks of {found[1]}" if found else "is gone"
+        raise ConflictError(
+            f"{planned.name!r} {is_now}, and the plan writes to {planned.before} in chunks of {planned.chunks}: "
+            "somebody else has changed it. Nothing was published; plan again."
+        )
+    if planned.shape != planned.before:
         array.resize(planned.shape)
-        if planned.name in template.labels:
-            array[template.offset :] = template.labels[planned.name].values()
+    if planned.changes:
+        array.attrs.update(stored_attributes(planned.dtype, planned.changes))
+    return array
 
 
 def _create(root: zarr.Group, array: ArrayTemplate) -> zarr.Array[Any]:
@@ -138,18 +155,19 @@ def _create(root: zarr.Group, array: ArrayTemplate) -> zarr.Array[Any]:
     )
 
 
-def _check_eager(array: ArrayTemplate, values: Values) -> None:
+def _check_eager(template: DatasetTemplate, array: ArrayTemplate, values: Values) -> None:
     """Refuse what Zarr would cast or broadcast, whatever became of the values."""
+    shape = tuple(part.stop - part.start for part in _within(template, array))
     if array.dtype == STRING:
         fits = values.dtype.kind in "OTU"
     else:
         dtype = np.dtype(array.dtype)
         shorter = values.dtype.kind == dtype.kind == "S" and values.dtype.itemsize <= dtype.itemsize
         fits = shorter or values.dtype.newbyteorder("=") == dtype.newbyteorder("=")
-    if not fits or values.shape != array.shape:
+    if not fits or values.shape != shape:
         raise InvalidInputError(
             f"the plan holds {values.dtype} of shape {values.shape} for {array.name!r}, which is {array.dtype} of "
-            f"shape {array.shape}; plan again"
+            f"shape {shape}; plan again"
         )
 
 

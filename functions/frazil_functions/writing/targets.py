@@ -1,7 +1,7 @@
 """Target arrays as they really are, opened in a fork."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,33 +66,54 @@ def target_of(array: zarr.Array[Any], region: Region) -> Target:
     return Target(array, grid, dtype, plain_attributes(dtype, json_attributes(array.attrs.asdict())))
 
 
-async def kept(
-    region: Region, values: Values, targets: Sequence[Target], append_dim: str | None, offset: int
-) -> Values:
-    """The values with those that the array holds already, where a region reaches back before the offset.
+async def completed(region: Region, inner: Region, values: Values, targets: Sequence[Target]) -> Values:
+    """A region's values: those of a part of it as they are given, and around it those that the array holds already.
 
-    A write unit that was half full before an append is written again as a whole, in every repository alike.
+    A write unit that lies in an extent only in part is written again as a whole, in every repository alike.
+
+    Parameters
+    ----------
+    region, inner
+        A region of whole write units, and the part of it that there are values for.
+    values
+        Those of the part, of its shape.
+    targets
+        The array in every repository.
 
     Raises
     ------
     ConflictError
         If the repositories hold different values there.
     """
-    span = region.span(append_dim) if append_dim is not None and offset else None
-    if span is None or span[0] >= offset:
+    if inner == region:
         return values
-    axis = region.dims.index(append_dim or "")
-    old = tuple(slice(part.start, offset) if at == axis else part for at, part in enumerate(region.slices))
-    into = tuple(slice(0, offset - span[0]) if at == axis else slice(None) for at in range(len(region.dims)))
-    held = [native(np.asarray(await target.array.async_array.getitem(old))) for target in targets]
-    if len({checksum(one) for one in held}) > 1:
-        raise ConflictError(
-            f"the repositories of the run hold different values of {region.array!r} before {append_dim} {offset}, in "
-            "the write unit that the append completes; make them equal, or append to each in a run of its own"
-        )
-    whole = values.copy()
-    whole[into] = held[-1]
+    offset = [start for _, start, _ in region.ranges]
+    whole = np.empty(region.shape, values.dtype)
+    whole[_shifted(inner.slices, offset)] = values
+    for part in _around(region, inner):
+        held = [native(np.asarray(await target.array.async_array.getitem(part.slices))) for target in targets]
+        if len({checksum(one) for one in held}) > 1:
+            raise ConflictError(
+                f"the repositories of the run hold different values of {part}, in a write unit that the run completes; "
+                "make them equal, or write each in a run of its own"
+            )
+        whole[_shifted(part.slices, offset)] = held[-1]
     return whole
+
+
+def _around(region: Region, inner: Region) -> Iterator[Region]:
+    """What of a region lies outside of a part of it, each element once."""
+    ranges = list(region.ranges)
+    for axis, (dim, start, stop) in enumerate(inner.ranges):
+        _, first, last = ranges[axis]
+        for low, high in ((first, start), (stop, last)):
+            if low < high:
+                yield Region(region.array, (*ranges[:axis], (dim, low, high), *ranges[axis + 1 :]))
+        ranges[axis] = (dim, start, stop)
+
+
+def _shifted(slices: Sequence[slice], offset: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(slice(part.start - first, part.stop - first) for part, first in zip(slices, offset, strict=True))
 
 
 def check_values(region: Region, values: Values, target: Target) -> None:

@@ -25,7 +25,7 @@ from frazil_functions.regions import Region
 from frazil_functions.tasks import RegionReceipt, WriteTask, Written
 from frazil_functions.text import words
 from frazil_functions.writing.parts import Part, Parts
-from frazil_functions.writing.targets import Target, check_values, kept
+from frazil_functions.writing.targets import Target, check_values, completed
 
 _IN_FLIGHT: Final = 64
 """How many regions may be encoded at once, however small they are."""
@@ -161,7 +161,6 @@ class _Work:
             if self._error is not None or self._parts.error is not None:
                 return
             values = await self._read(region, target)
-            check_values(region, values, target)
             write = asyncio.create_task(self._write(number, region, values, nbytes))
             self._writes.add(write)
             write.add_done_callback(self._ended)
@@ -190,10 +189,11 @@ class _Work:
 
     async def _read(self, region: Region, target: Target) -> Values:
         loop = asyncio.get_running_loop()
-        read, task = self._source.read, self._task
+        inner = region.within(self._task.extents)
         with self._parts.clock.reading.one():
-            values = await loop.run_in_executor(self._reader, read, region, target.dtype, target.attributes)
-            return await kept(region, values, self._parts.targets(region.array), task.append_dim, task.offset)
+            values = await loop.run_in_executor(self._reader, self._source.read, inner, target.dtype, target.attributes)
+            check_values(inner, values, target)
+            return await completed(region, inner, values, self._parts.targets(region.array))
 
     async def _write(self, number: int, region: Region, values: Values, nbytes: int) -> None:
         part = self._parts.begin()

@@ -1,0 +1,140 @@
+"""What exists: a group that is written into, as it says of itself."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import icechunk
+import zarr
+
+from frazil_functions.errors import InvalidInputError
+from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata, scan_store
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The form of an array that exists: the lengths of the array, of its chunks, and of its shards if it has some."""
+
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """A group that is written into, as if it were the first of the files.
+
+    Attributes
+    ----------
+    file, labels
+        What it says of itself.
+    arrays
+        The form of every array, by name.
+    session
+        Where it was read.
+    group
+        Its path.
+    replicas
+        The same group in other repositories, which must stay the same.
+    """
+
+    file: FileMetadata
+    labels: dict[str, Labels]
+    arrays: dict[str, Held]
+    session: icechunk.Session
+    group: str
+    replicas: tuple["Existing", ...] = ()
+
+    def digested(self, append_dim: str) -> "Existing":
+        """The same with digests of what stands outside of the append dimension.
+
+        Raises
+        ------
+        InvalidInputError
+            If a replica holds something else.
+        """
+        found = scan_existing(self.session, self.file.url, self.group, append_dim)
+        return found.beside(replica.digested(append_dim) for replica in self.replicas)
+
+    def length(self, dim: str) -> int:
+        """How many labels a dimension has, also where less of it is looked at; 0 for one that there is not."""
+        found = (
+            self.arrays[name].shape[variable.dims.index(dim)]
+            for name, variable in self.file.variables.items()
+            if dim in variable.dims
+        )
+        return next(found, 0)
+
+    def cut_to(self, extents: Mapping[str, tuple[int, int]]) -> "Existing":
+        """The same as if it held but a part of some dimensions."""
+        labels = dict(self.labels)
+        variables = {name: _cut(name, one, extents, labels) for name, one in self.file.variables.items()}
+        sizes = self.file.sizes | {dim: stop - start for dim, (start, stop) in extents.items()}
+        return replace(self, file=replace(self.file, sizes=sizes, variables=variables), labels=labels)
+
+    def beside(self, replicas: Iterable["Existing"]) -> "Existing":
+        """The same with replicas that hold the same.
+
+        Raises
+        ------
+        InvalidInputError
+            If one of them holds something else.
+        """
+        others = tuple(replicas)
+        for other in others:
+            differ = _differing(self, other)
+            if differ:
+                raise InvalidInputError(
+                    f"the replica {other.file.url} holds something else than {self.file.url} ({differ}), and cannot be "
+                    "appended to with it; make them equal, or append to each in a run of its own"
+                )
+        return replace(self, replicas=others)
+
+
+def _differing(one: Existing, other: Existing) -> str:
+    """In which variables two groups differ, as far as was read; empty if they do not."""
+    ours, theirs = one.file.variables, other.file.variables
+    names = [
+        name
+        for name in {**ours, **theirs}
+        if (ours.get(name), one.arrays.get(name)) != (theirs.get(name), other.arrays.get(name))
+    ]
+    return ", ".join(map(repr, names))
+
+
+def _cut(
+    name: str, variable: VariableMetadata, extents: Mapping[str, tuple[int, int]], labels: dict[str, Labels]
+) -> VariableMetadata:
+    """A variable as if it had but a part of some dimensions; new labels are added to those that are known."""
+    if not extents.keys() & set(variable.dims):
+        return variable
+    shape = tuple(
+        extents[dim][1] - extents[dim][0] if dim in extents else length
+        for dim, length in zip(variable.dims, variable.shape, strict=True)
+    )
+    digest = None
+    if variable.dims == (name,) and variable.digest is not None:
+        part = Labels.of(labels[variable.digest].values()[slice(*extents[name])])
+        digest = part.digest
+        labels[digest] = part
+    return replace(variable, shape=shape, digest=digest)
+
+
+def scan_existing(session: icechunk.Session, url: str, group: str, append_dim: str | None = None) -> Existing:
+    """What a group of a repository says of itself; what stands outside of the append dimension too, if that is given.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read.
+    """
+    file, labels = scan_store(session.store, url, group, append_dim)
+    root = zarr.open_group(session.store, path=group, mode="r")
+    arrays = dict(root.arrays())
+    for name, array in arrays.items():
+        if array.dtype.kind in "UmM" and name in file.variables:
+            raise InvalidInputError(
+                f"{url}: {name!r} is stored as {array.dtype}, which would cut or shift values that are written; write "
+                "the group anew, with strings of any length and times as numbers with units"
+            )
+    held = {name: Held(array.shape, array.chunks, array.shards) for name, array in arrays.items()}
+    return Existing(file, labels, held, session, group)
