@@ -3,17 +3,17 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import icechunk
 
 from frazil.execute import Retry
 from frazil.execution.executor import Executor
-from frazil.planning.append import OnOverlap
 from frazil.planning.compare import Accept
 from frazil.planning.inputs import expand
 from frazil.planning.labels import Gaps
-from frazil.planning.make import Options, make_plan
+from frazil.planning.make import make_plan
+from frazil.planning.options import OnAttrs, OnOverlap, Options, Span
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.planning.target import Target, plan_target
 from frazil.report import Listener, Progress, Result, silent
@@ -46,6 +46,9 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     gaps: Gaps = "error",
     accept: Accept | Iterable[Accept] = (),
     on_overlap: OnOverlap = "error",
+    region: Mapping[str, slice | Span] | Literal["auto"] = "auto",
+    reorder: bool = False,
+    on_attrs: OnAttrs | None = None,
     replicas: Iterable[Target] = (),
     workers: int | None = None,
     executor: Executor | None = None,
@@ -60,9 +63,11 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     repo
         An open repository, or where one is or is to be: a local path, s3://, gs:// or az://.
     mode
-        "create" makes a group that does not exist yet, "append" adds to one behind what it holds.
+        "create" makes a group that does not exist yet, "overwrite" one in place of whatever is there. The others write
+        into one that exists: "append" adds behind what it holds along one dimension, "region" replaces values in a
+        part of it, "modify" replaces variables as a whole and adds others, "add" writes only those that it lacks.
     group
-        The group to create or to append to; the root by default.
+        The group that is written; the root by default.
     branch
         The branch to publish on.
     chunks, shards
@@ -81,8 +86,18 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
         Differences between files that are fine: "units" of time, "drift" of labels by less than a
         thousandth of their spacing, files without labels in the given "order".
     on_overlap
-        What becomes of files of which every label is in the group already, where they are appended: "error" refuses
-        them, "skip" leaves them out, so that the same call can be made again and again as files come.
+        What becomes of files whose labels are in the group already, where they are appended: "error" refuses them,
+        "skip" leaves out those of which every label is there, so that the same call can be made again and again as
+        files come, "replace" writes from the first of their labels on anew.
+    region
+        With mode "region", the part of each dimension that the files are written to: a slice, (start, stop), or "auto"
+        for where their labels lie in the group, which is the default.
+    reorder
+        Whether labels that stand in another order than the target's (flipped, permuted, around the globe from another
+        start) are placed one by one; they are refused by default.
+    on_attrs
+        What becomes of attributes that differ from the group's: "error" (the default of "region"), "keep" (that of
+        "append" and "add"), or "update" (that of "modify").
     replicas
         Other repositories that get the same, each on the same branch; they are published first.
     workers
@@ -106,24 +121,26 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     """
     if mode not in get_args(Mode.__value__):
         raise InvalidInputError(f"mode cannot be {mode!r}; {nearest(mode, get_args(Mode.__value__))}")
-    if mode == "append" and (chunks or shards):
-        raise InvalidInputError("an append keeps the chunks and shards that the group has; leave out chunks and shards")
+    _check_options(mode, region=region, on_overlap=on_overlap, on_attrs=on_attrs, cut=bool(chunks or shards))
     target, existing = plan_target(repo, PlanTarget(None, group.strip("/"), branch, None, mode), replicas)
     urls = expand(sources)
     with using(executor) as calls:
         wanted = Wanted(engine, append_dim, None if variables is None else _several(variables))
-        found = scan_sources(urls, wanted, calls, listener, existing)
+        found = scan_sources(urls, wanted, calls, listener, existing if mode == "append" else None)
         options = Options(
             chunks=dict(chunks or {}),
             shards=dict(shards or {}),
             gaps=gaps,
             accept=frozenset(_several(accept)),
             on_overlap=on_overlap,
+            region=_spans(region),
+            reorder=reorder,
+            on_attrs=on_attrs,
             workers=calls.workers if workers is None else workers,
         )
     listener(Progress("plan"))
-    if existing is not None and found.append_dim is not None:
-        existing = existing.digested(found.append_dim)
+    if existing is not None:
+        existing = existing.digested(found.append_dim or "")
     return make_plan(found, target, options, existing)
 
 
@@ -142,6 +159,9 @@ def convert(  # noqa: PLR0913 - as above
     gaps: Gaps = "error",
     accept: Accept | Iterable[Accept] = (),
     on_overlap: OnOverlap = "error",
+    region: Mapping[str, slice | Span] | Literal["auto"] = "auto",
+    reorder: bool = False,
+    on_attrs: OnAttrs | None = None,
     replicas: Iterable[Target] = (),
     workers: int | None = None,
     executor: Executor | None = None,
@@ -174,6 +194,9 @@ def convert(  # noqa: PLR0913 - as above
             gaps=gaps,
             accept=accept,
             on_overlap=on_overlap,
+            region=region,
+            reorder=reorder,
+            on_attrs=on_attrs,
             replicas=replicas,
             workers=workers,
             executor=calls,
@@ -193,6 +216,49 @@ def convert(  # noqa: PLR0913 - as above
             run_directory=run_directory,
             listener=listener,
         )
+
+
+def _check_options(
+    mode: Mode,
+    *,
+    region: Mapping[str, slice | Span] | Literal["auto"],
+    on_overlap: OnOverlap,
+    on_attrs: OnAttrs | None,
+    cut: bool,
+) -> None:
+    """Refuse options that mean nothing in a mode."""
+    if cut and mode in {"append", "region"}:
+        what = "an append" if mode == "append" else "a region"
+        raise InvalidInputError(f"{what} keeps the chunks and shards that the group has; leave out chunks and shards")
+    for name, given, modes in (
+        ("region", region != "auto", ("region",)),
+        ("on_overlap", on_overlap != "error", ("append",)),
+        ("on_attrs", on_attrs is not None, ("append", "region", "modify", "add")),
+    ):
+        if given and mode not in modes:
+            raise InvalidInputError(
+                f"{name} means something with mode {' or '.join(map(repr, modes))} alone, not {mode!r}"
+            )
+
+
+def _spans(region: Mapping[str, slice | Span] | Literal["auto"]) -> dict[str, Span]:
+    """A region as half-open ranges; dimensions that lie where their labels do are left out."""
+    if isinstance(region, str):
+        if region != "auto":
+            raise InvalidInputError(f"region is {region!r}; use 'auto', or a mapping of dimensions to slices")
+        return {}
+    found: dict[str, Span] = {}
+    for dim, span in region.items():
+        start, stop = (span.start, span.stop) if isinstance(span, slice) else span if span != "auto" else (None, None)
+        if span == "auto":
+            continue
+        straight = not isinstance(span, slice) or span.step in {None, 1}
+        if not straight or not isinstance(start, int) or not isinstance(stop, int) or not 0 <= start < stop:
+            raise InvalidInputError(
+                f"the region of {dim!r} is {span!r}; use slice(START, STOP) with 0 <= START < STOP, or 'auto'"
+            )
+        found[dim] = (start, stop)
+    return found
 
 
 def _unfinished(plan: Plan, *, offered: bool) -> str | None:

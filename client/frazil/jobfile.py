@@ -16,13 +16,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from reprlib import repr as _brief
 from string import Formatter
-from typing import Annotated, Any, Final, get_args, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import msgspec
 
-from frazil.planning.append import OnOverlap
 from frazil.planning.compare import Accept
 from frazil.planning.labels import Gaps
+from frazil.planning.options import OnAttrs, OnOverlap
 from frazil_functions.decoding import convert
 from frazil_functions.errors import InvalidInputError, nearest
 from frazil_functions.plan import Mode
@@ -33,6 +33,7 @@ type _Text = Annotated[str, msgspec.Meta(min_length=1)]
 type _Texts = Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1)]
 type _Count = Annotated[int, msgspec.Meta(ge=1)]
 type _Seconds = Annotated[float, msgspec.Meta(gt=0)]
+type _Span = tuple[int, int] | Literal["auto"]
 type _Wait = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -89,7 +90,8 @@ class JobFile:
         Where the repository is or is to be: a path, s3://, gs:// or az://.
     replicas
         Other repositories that get the same, and are published first.
-    mode, group, branch, chunks, shards, append_dim, variables, engine, gaps, accept, on_overlap, workers
+    mode, group, branch, chunks, shards, append_dim, variables, engine, gaps, accept, on_overlap, region, reorder,
+    on_attrs, workers
         As in `frazil.plan`, with the same defaults.
     message, verify
         As in `frazil.run`, with the same defaults.
@@ -110,6 +112,9 @@ class JobFile:
     gaps: Gaps = "error"
     accept: tuple[Accept, ...] = ()
     on_overlap: OnOverlap = "error"
+    region: Mapping[str, _Span] | Literal["auto"] = "auto"
+    reorder: bool = False
+    on_attrs: OnAttrs | None = None
     mode: Mode = "create"
     message: _Text | None = None
     verify: Verify = "sample"

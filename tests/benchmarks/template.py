@@ -57,7 +57,7 @@ def main(out: Path, steps: int) -> None:
     template = build(FileMetadata("", sizes=sizes, variables=variables), labels, "time", chunks, Recoding({}, {}))
     private = PrivateBranch.make(repo, location_of(repo), "bench", "main", tip_of(repo, "main"))
     session = repo.writable_session(private.name)
-    write_template(session, "", template, {})
+    write_template(session, "", template, {}, "create")
     private.commit_template(session, "frazil: template")
     seconds = time.perf_counter() - began
     assert template.arrays["t2m"].grid.total == steps * 100

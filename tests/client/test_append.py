@@ -73,7 +73,7 @@ def test_a_unit_that_was_half_full_belongs_to_one_region(
     assert (spans[0][0], spans[-1][1]) == (8, 24)
     assert plan.nbytes == 16 * 4 * 5 * 4
     assert frazil.Plan.from_json(plan.to_json()) == plan
-    assert "from time 10 on" in repr(plan)
+    assert "time 10:24" in repr(plan)
 
 
 def test_what_is_not_along_the_append_dimension_stays_as_it_is(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -11,9 +11,9 @@ from frazil.execute import Retry
 from frazil.execution.executor import Executor
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.serial import SerialExecutor
-from frazil.planning.append import OnOverlap
 from frazil.planning.compare import Accept
 from frazil.planning.labels import Gaps
+from frazil.planning.options import OnAttrs, OnOverlap, Span
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.plan import Mode
 from frazil_functions.records import Verify
@@ -51,7 +51,25 @@ def _accepted(kind: object, tokens: Sequence[Any]) -> tuple[str, ...]:
     return _names(kind, tokens)
 
 
+def _region(_: object, tokens: Sequence[Any]) -> dict[str, Span] | Literal["auto"]:
+    """`time=0:100,lat=auto` as a mapping; `auto` for all dimensions."""
+    text = ",".join(str(token.value) for token in tokens)
+    if text == "auto":
+        return "auto"
+    found: dict[str, Span] = {}
+    for part in text.split(","):
+        dim, equals, span = (one.strip() for one in part.partition("="))
+        start, colon, stop = span.partition(":")
+        if not equals or not dim or (span != "auto" and not (colon and start.isdigit() and stop.isdigit())):
+            raise ValueError(f"{part!r} is not DIMENSION=START:STOP, as in time=0:100, nor DIMENSION=auto")
+        if dim in found:
+            raise ValueError(f"{dim!r} is given twice")
+        found[dim] = "auto" if span == "auto" else (int(start), int(stop))
+    return found
+
+
 type Lengths = Annotated[dict[str, int], Parameter(converter=_lengths, n_tokens=1, accepts_keys=False)]
+type Region = Annotated[dict[str, Span] | Literal["auto"], Parameter(converter=_region, n_tokens=1, accepts_keys=False)]
 type Names = Annotated[tuple[str, ...], Parameter(converter=_names, n_tokens=1)]
 type Accepted = Annotated[tuple[Accept, ...], Parameter(converter=_accepted, n_tokens=1)]
 
@@ -68,9 +86,16 @@ class Job:
     shards
         Lengths of shards, multiples of the chunks'; none by default.
     mode
-        create makes a group that does not exist yet, append adds to one behind what it holds.
+        create makes a group that does not exist yet, overwrite one in place of what is there; append adds behind what
+        a group holds, region replaces a part of it, modify replaces variables, add writes those that it lacks.
+    region
+        With --mode region, the part of a dimension that is written, as in time=0:100; auto is where the labels lie.
+    reorder
+        Place labels that stand in another order than the target's (flipped, permuted, around the globe) one by one.
+    on_attrs
+        What becomes of attributes that differ from the group's: refuse them, keep the group's, or update them.
     group
-        The group to create or to append to; the root by default.
+        The group that is written; the root by default.
     branch
         The branch to publish on.
     append_dim
@@ -84,7 +109,7 @@ class Job:
     accept
         Differences between files to accept: units (of time), drift (of labels), order (no labels).
     on_overlap
-        What becomes of files that an append finds written already: refuse or leave out.
+        What becomes of files whose labels an append finds in the group: refuse, leave out, or write anew.
     replica
         Another repository that gets the same and is published first; may be given several times.
     """
@@ -100,6 +125,9 @@ class Job:
     gaps: Annotated[Gaps, Parameter(group=_WHAT)] = "error"
     accept: Annotated[Accepted, Parameter(group=_WHAT)] = ()
     on_overlap: Annotated[OnOverlap, Parameter(group=_WHAT)] = "error"
+    region: Annotated[Region, Parameter(group=_WHAT)] = "auto"
+    reorder: Annotated[bool, Parameter(group=_WHAT, negative=())] = False
+    on_attrs: Annotated[OnAttrs | None, Parameter(group=_WHAT)] = None
     replica: Annotated[tuple[str, ...], Parameter(group=_WHAT, negative=())] = ()
 
     def as_keywords(self) -> dict[str, Any]:

@@ -1,25 +1,83 @@
 """Appending: what is there already stands in front of the files, and stays as it is."""
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
-from frazil.planning.compare import calendar_of
+from frazil.planning.attributes import Changes, changes_of
+from frazil.planning.axis import axis_of, check_all_labels
+from frazil.planning.compare import calendar_of, compare
 from frazil.planning.existing import Existing
+from frazil.planning.fitted import Fitted, sources_at
 from frazil.planning.labels import Axis, show
+from frazil.planning.options import OnOverlap, Options
+from frazil.planning.place import Pieces, aligned
+from frazil.planning.recoding import check_kept, recoding_of
 from frazil.planning.scan import Sources
 from frazil.template.build import Recoding
-from frazil_functions.errors import LabelError, MismatchedSourceError
-from frazil_functions.reading.encoding import PACKING
+from frazil_functions.errors import LabelError
+from frazil_functions.reading.encoding import PACKING, is_time_unit
 from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata
 from frazil_functions.template import ArrayTemplate, DatasetTemplate, Role
 
-type OnOverlap = Literal["error", "skip"]
-"""`skip` leaves out files of which every label is there already."""
+
+def fit_behind(existing: Existing, sources: Sources, options: Options) -> Fitted:
+    """The sources behind what exists.
+
+    Raises
+    ------
+    InvalidInputError
+        If files do not go together or behind the group, or labels do not fit.
+    """
+    if options.on_overlap == "replace":
+        existing = _before(existing, sources, options)
+    joined = _behind(existing, sources, options.on_overlap)
+    check_all_labels(joined)
+    first, dim = existing.file, joined.append_dim
+    files, places = [first], list[Pieces]([{}])
+    for file in joined.files[1:]:
+        turned, pieces = aligned(first, file, joined.labels, dim, options.accept, reorder=options.reorder)
+        files.append(turned)
+        places.append(pieces)
+    joined = replace(joined, files=tuple(files))
+    recodes = [
+        compare(first, file, dim, joined.labels, options.accept) if file is not first else frozenset() for file in files
+    ]
+    recoding = recoding_of(files, recodes, dim)
+    axis = axis_of(joined, recodes, recoding, options.gaps, options.accept)
+    template = _extended(existing, joined, axis, recoding, options)
+    ordered = sources_at(files, axis, recodes, recoding, places=places)
+    return Fitted(template, tuple(one for one in ordered if one.url != first.url), axis.filled)
 
 
-def behind(existing: Existing, sources: Sources, on_overlap: OnOverlap) -> Sources:
+def _before(existing: Existing, sources: Sources, options: Options) -> Existing:
+    """What of it lies before the first label of the files, which replace the rest."""
+    dim = sources.append_dim or ""
+    held = existing.file.variables.get(dim)
+    if held is None or held.digest is None:
+        raise LabelError(
+            f"{existing.file.url} has no coordinate along {dim!r}, so nothing says what the files replace; write a "
+            f"region of it (--mode region --region {dim}=START:STOP)"
+        )
+    files = [file for file in sources.files if dim in file.variables]
+    recodes = [frozenset({dim}) if is_time_unit(held.attributes.get("units")) else frozenset() for file in files]
+    begins = []
+    for file, own in zip(files, recodes, strict=True):
+        one = Sources((file,), sources.labels, dim)
+        values = axis_of(one, [own], Recoding({}, {}), "keep", options.accept, like=held).values
+        begins += [values.min()] if len(values) and values.dtype.kind in "iuf" else []
+    labels = existing.labels[held.digest].values()
+    if not begins or labels.dtype.kind not in "iuf":
+        return existing
+    kept = int(np.count_nonzero(labels < min(begins)))
+    if not kept:
+        raise LabelError(
+            f"the files replace every label of {dim!r} in {existing.file.url}; use --mode overwrite, which says so"
+        )
+    return existing.cut_to({dim: (0, kept)})
+
+
+def _behind(existing: Existing, sources: Sources, on_overlap: OnOverlap) -> Sources:
     """The sources with what exists in front, less the files that are to be skipped."""
     labels = existing.labels | sources.labels
     files = sources.files
@@ -51,7 +109,9 @@ def _counting(variable: VariableMetadata) -> list[object]:
     return [*(variable.attributes.get(key) for key in ("units", *PACKING)), variable.dtype, calendar_of(variable)]
 
 
-def extended(existing: Existing, sources: Sources, axis: Axis, recoding: Recoding) -> DatasetTemplate:
+def _extended(
+    existing: Existing, sources: Sources, axis: Axis, recoding: Recoding, options: Options
+) -> DatasetTemplate:
     """The group as it will be: its arrays as they are, and longer.
 
     Raises
@@ -69,9 +129,14 @@ def extended(existing: Existing, sources: Sources, axis: Axis, recoding: Recodin
             f"what {file.url} holds; an append only adds behind it"
         )
     offset, end = axis.spans[0][1], len(axis.values)
-    _check_kept(existing, recoding)
+    check_kept(file, recoding)
     length = max(end, existing.length(dim))
     labels = {dim: Labels.of(axis.values[offset:])} if dim in file.variables else {}
+    changes = (
+        changes_of(existing, sources.files[1], file.variables, options.on_attrs or "keep")
+        if len(sources.files) > 1
+        else Changes()
+    )
     arrays = {}
     for name, variable in file.variables.items():
         held = existing.arrays[name]
@@ -88,15 +153,7 @@ def extended(existing: Existing, sources: Sources, axis: Axis, recoding: Recodin
             role=role,
             digest=labels[name].digest if name in labels else variable.digest,
             before=held.shape,
+            changes=changes.variables.get(name, {}),
         )
     sizes = file.sizes | {dim: length}
-    return DatasetTemplate(sizes, dim, file.attributes, arrays, labels, {dim: (offset, end)})
-
-
-def _check_kept(existing: Existing, recoding: Recoding) -> None:
-    own = existing.file.variables
-    for name in recoding.attributes.keys() | {n for n, dtype in recoding.dtypes.items() if dtype != own[n].dtype}:
-        raise MismatchedSourceError(
-            f"{name!r} is stored in another way in the files than in {existing.file.url} (units, scale, fill value or "
-            "the length of strings), and an append cannot change what is stored. Convert the files first"
-        )
+    return DatasetTemplate(sizes, dim, file.attributes, arrays, labels, {dim: (offset, end)}, changes.group)

@@ -5,15 +5,17 @@ on the globe or stands in another order is placed label by label where that is a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
+from frazil.planning.compare import Accept
 from frazil.planning.labels import DRIFT, show
 from frazil_functions.errors import LabelError
 from frazil_functions.reading.encoding import Attributes, Values
+from frazil_functions.reading.scanning import FileMetadata, Labels
 from frazil_functions.tasks import Piece
 
 _ROUNDING: Final = 1e-6
@@ -25,6 +27,9 @@ _PIECES: Final = 4096
 _DEGREES_EAST: Final = frozenset(
     {"degrees_east", "degree_east", "degree_E", "degrees_E", "degreeE", "degreesE"}
 )  # CF conventions, chapter 4.2
+
+type Pieces = dict[str, tuple[Piece, ...]]
+"""Where the labels of a file lie, of those dimensions where that is not as in the target."""
 
 type _Indices = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -43,12 +48,15 @@ class Grid:
         The labels.
     attributes
         Of the coordinate.
+    digest
+        Equal for equal labels, if it is known.
     """
 
     dim: str
     url: str
     values: Values
     attributes: Attributes
+    digest: str = ""
 
     def __str__(self) -> str:
         count = len(self.values)
@@ -199,6 +207,55 @@ def _pieces(file: Grid, at: _Indices) -> tuple[Piece, ...]:
     return tuple(sorted(found, key=lambda piece: piece.start))
 
 
-def extents_of(placed: Mapping[str, Placed], sizes: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """The extents of dimensions of which the labels of a file are not all."""
-    return {dim: one.extent for dim, one in placed.items() if one.extent != (0, sizes[dim])}
+def aligned(
+    reference: FileMetadata,
+    file: FileMetadata,
+    labels: Mapping[str, Labels],
+    append_dim: str | None,
+    accept: frozenset[Accept],
+    *,
+    reorder: bool,
+) -> tuple[FileMetadata, Pieces]:
+    """A file as if its labels stood as the reference's do, and where they really stand.
+
+    Parameters
+    ----------
+    reference, file
+        What the target has, and a file.
+    labels
+        The labels that their digests name.
+    append_dim
+        The dimension that files follow each other on, which is left alone.
+    accept, reorder
+        As in `frazil.planning.options.Options`.
+
+    Raises
+    ------
+    LabelError
+        If labels are not the reference's, or not all of them, or stand in another order and that is not
+        accepted.
+    """
+    variables, pieces = dict(file.variables), {}
+    for dim in file.sizes:
+        target, own = grid_of(reference, dim, labels), grid_of(file, dim, labels)
+        if dim == append_dim or target is None or own is None or target.digest == own.digest:
+            continue
+        placed = place(target, own, reorder=reorder, drift="drift" in accept)
+        if placed.extent != (0, len(target.values)):
+            raise LabelError(
+                f"{file.url}: {dim!r} has {own}, which is a part of {target} in {reference.url}. Write it into that "
+                "part (--mode region)"
+            )
+        ours = reference.variables[dim]
+        variables[dim] = replace(variables[dim], digest=ours.digest, dtype=ours.dtype)
+        if not placed.straight:
+            pieces[dim] = placed.pieces
+    return replace(file, variables=variables), pieces
+
+
+def grid_of(file: FileMetadata, dim: str, labels: Mapping[str, Labels]) -> Grid | None:
+    """The labels of a dimension; None if it has none."""
+    variable = file.variables.get(dim)
+    if variable is None or variable.dims != (dim,) or variable.digest is None:
+        return None
+    return Grid(dim, file.url, labels[variable.digest].values(), variable.attributes, variable.digest)

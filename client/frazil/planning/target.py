@@ -9,10 +9,10 @@ import icechunk
 from frazil.planning.existing import Existing, scan_existing
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.forks import check_no_secret, dump_fork, read_fork
-from frazil_functions.plan import PlanTarget, Replica
+from frazil_functions.plan import NEW_GROUP, PlanTarget, Replica
 from frazil_functions.repositories import Location, check_target, locate, location_of, open_repository
 from frazil_functions.runs.publish import tip_of
-from frazil_functions.runs.template import check_absent, check_present
+from frazil_functions.runs.template import check_free, check_present
 
 type Target = str | Path | Location | icechunk.Repository
 """A repository: an open one, or where one is or is to be."""
@@ -42,8 +42,10 @@ def _base_of(repo: Target, asked: PlanTarget) -> tuple[Location | None, str | No
     else:
         location = locate(repo)
         if not check_target(location):
-            if asked.mode == "append":
-                raise InvalidInputError(f"there is no repository at {location}, so there is nothing to append to")
+            if asked.mode not in NEW_GROUP:
+                raise InvalidInputError(
+                    f"there is no repository at {location}, so there is no group to {asked.mode}; use --mode create"
+                )
             if asked.branch != "main":
                 raise InvalidInputError(
                     f"there is no repository at {location} yet, and a new one has the branch 'main' alone"
@@ -52,9 +54,9 @@ def _base_of(repo: Target, asked: PlanTarget) -> tuple[Location | None, str | No
         opened = open_repository(location, create=False)
     base = tip_of(opened, asked.branch)
     check_no_secret(read_fork(dump_fork(opened.writable_session(asked.branch).fork())))
-    if asked.mode == "create":
-        check_absent(opened, base, asked.group)
+    if asked.mode in NEW_GROUP:
+        check_free(opened, base, asked.group, overwrite=asked.mode == "overwrite")
         return location, base, None
-    check_present(opened, base, asked.group)
+    check_present(opened, base, asked.group, asked.mode)
     session = opened.readonly_session(snapshot_id=base)
     return location, base, scan_existing(session, f"{location or 'the repository'}, group /{asked.group}", asked.group)

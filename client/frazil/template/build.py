@@ -60,7 +60,7 @@ def build(
     for name, variable in first.variables.items():
         dtype = recoding.dtypes.get(name, variable.dtype)
         shape = tuple(sizes[dim] for dim in variable.dims)
-        role = _role(name, variable.dims, append_dim, variable.digest, name in labels)
+        role = role_of(name, variable.dims, append_dim, variable.digest, labelled=name in labels)
         # What a user asks for is meant for data; labels and bounds of 24 elements would be a request each.
         chosen = choice if role == "data" and name not in coordinates else ChunkChoice({}, {})
         chunks = chunk_shape(variable.dims, shape, itemsize_of(dtype), chosen.chunks, append_dim)
@@ -81,13 +81,15 @@ def build(
     return DatasetTemplate(sizes, append_dim, first.attributes, arrays, dict(labels))
 
 
-def _role(
+def role_of(
     name: str,
     dims: tuple[str, ...],
     append_dim: str | None,
     digest: str | None,
-    labelled: bool,  # noqa: FBT001
+    *,
+    labelled: bool,
 ) -> Role:
+    """Who writes an array, by its dimensions and what is known of its values."""
     if dims == (name,) and labelled:
         return "labels"
     # A digest was taken of what is small enough to be read once by the client.

@@ -6,7 +6,7 @@ Arrays are made through Zarr itself, so that the time it takes does not grow wit
 import warnings
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Final
 
 import icechunk
 import numpy as np
@@ -23,9 +23,16 @@ from frazil_functions.tasks import FileSource
 from frazil_functions.template import ArrayTemplate, DatasetTemplate, check_group
 from frazil_functions.writing.targets import open_targets
 
+_INTO: Final[dict[Mode, str]] = {
+    "append": "append to",
+    "region": "write a region of",
+    "modify": "modify",
+    "add": "add to",
+}
 
-def check_absent(repo: icechunk.Repository, snapshot: str, group: str) -> None:
-    """Refuse a group that exists.
+
+def check_free(repo: icechunk.Repository, snapshot: str, group: str, *, overwrite: bool = False) -> None:
+    """Refuse a group that exists, unless it may be overwritten.
 
     Raises
     ------
@@ -39,15 +46,17 @@ def check_absent(repo: icechunk.Repository, snapshot: str, group: str) -> None:
     for parent in [str(path) for path in PurePosixPath(group).parents if str(path) != "."]:
         if isinstance(_node(store, parent), zarr.Array):
             raise InvalidInputError(f"the group '/{group}' cannot be made, for '/{parent}' is an array; name another")
-    if _node(store, group) is None:
+    there = _node(store, group)
+    if there is None or (overwrite and isinstance(there, zarr.Group)):
         return
     raise ExistingGroupError(
-        f"the group '/{group}' exists in {spoken(repo)} already. Name another one (--group), or another repository."
+        f"the group '/{group}' exists in {spoken(repo)} already. Name another one (--group), write into it (--mode "
+        "append, region, modify or add), or replace it with all that it holds (--mode overwrite)."
     )
 
 
-def check_present(repo: icechunk.Repository, snapshot: str, group: str) -> None:
-    """Refuse a group that does not exist, where one is to be appended to.
+def check_present(repo: icechunk.Repository, snapshot: str, group: str, mode: Mode) -> None:
+    """Refuse a group that does not exist, where one is to be written into.
 
     Raises
     ------
@@ -58,7 +67,7 @@ def check_present(repo: icechunk.Repository, snapshot: str, group: str) -> None:
     node = _node(repo.readonly_session(snapshot_id=snapshot).store, group)
     if not isinstance(node, zarr.Group) or not list(node.array_keys()):
         what = "is an array" if isinstance(node, zarr.Array) else "holds no arrays" if node else "does not exist"
-        raise InvalidInputError(f"the group '/{group}' {what}, so there is nothing to append to; use --mode create")
+        raise InvalidInputError(f"the group '/{group}' {what}, so there is nothing to {_INTO[mode]}; use --mode create")
 
 
 def _node(store: icechunk.IcechunkStore, path: str) -> zarr.Group | zarr.Array[Any] | None:

@@ -9,7 +9,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -29,6 +29,9 @@ from frazil_functions.writing.targets import Target, check_values, completed
 
 _IN_FLIGHT: Final = 64
 """How many regions may be encoded at once, however small they are."""
+
+_LOOK_SECONDS: Final = 0.2
+"""How often the caller's thread looks for signals while it waits."""
 
 _PATIENCE_SECONDS: Final = 2.0
 """How long an interrupted task goes on writing what it began, and then putting receipts of it."""
@@ -104,6 +107,9 @@ def _run[R](work: Coroutine[Any, Any, R], stopping: threading.Event) -> R:
     with ThreadPoolExecutor(1, "frazil-loop") as thread:
         done = thread.submit(lambda: asyncio.run(main()))
         try:
+            # A signal may have met another thread, and this one, which is to handle it, sleeps until it is woken.
+            while not wait([done], timeout=_LOOK_SECONDS).done:
+                pass
             return done.result()
         except BaseException:
             # An interrupt ends this wait and not the loop, and leaving the pool waits for the loop.

@@ -12,7 +12,7 @@ import zarr
 
 import frazil
 from frazil_functions.reading.scanning import Labels
-from frazil_functions.runs.template import check_absent, write_template
+from frazil_functions.runs.template import check_free, write_template
 from frazil_functions.template import ArrayTemplate, DatasetTemplate
 
 
@@ -68,7 +68,7 @@ def many(chunks: int) -> DatasetTemplate:
 def test_a_template_of_ten_million_chunks_is_written_without_any(tmp_path: Path) -> None:
     repo = frazil.open_repository(tmp_path / "archive")
     session = repo.writable_session("main")
-    write_template(session, "", many(10_000_000), {})
+    write_template(session, "", many(10_000_000), {}, "create")
     assert session.status().updated_chunks == {}
     session.commit("template")
     array = zarr.open_group(repo.readonly_session("main").store, mode="r")["t"]
@@ -93,16 +93,16 @@ def test_an_absent_group_passes_and_an_existing_one_does_not(tmp_path: Path) -> 
     repo = frazil.open_repository(tmp_path / "archive")
     tip = repo.lookup_branch("main")
     for group in ("", "a", "a/b"):
-        check_absent(repo, tip, group)
+        check_free(repo, tip, group)
     session = repo.writable_session("main")
-    write_template(session, "a/b", many(3), {})
+    write_template(session, "a/b", many(3), {}, "create")
     tip = session.commit("template")
     for group in ("a", "a/b", "a/b/t"):
         with pytest.raises(frazil.ExistingGroupError, match=f"'/{group}' exists"):
-            check_absent(repo, tip, group)
+            check_free(repo, tip, group)
     with pytest.raises(frazil.InvalidInputError, match="'/a/b/t' is an array"):
-        check_absent(repo, tip, "a/b/t/u")
-    check_absent(repo, tip, "a/c")
+        check_free(repo, tip, "a/b/t/u")
+    check_free(repo, tip, "a/c")
 
 
 @pytest.mark.parametrize("values", [np.arange(3), np.arange(3, dtype="f4"), np.zeros((1, 3)), np.zeros(1)])
@@ -111,14 +111,14 @@ def test_labels_that_zarr_would_cast_or_broadcast_are_refused(values: Any, tmp_p
     template = DatasetTemplate({"x": 3}, "x", {}, {"x": array}, {"x": Labels.of(values)})
     session = frazil.open_repository(tmp_path / "archive").writable_session("main")
     with pytest.raises(frazil.InvalidInputError, match=r"the plan holds .* for 'x', which is <f8 .*; plan again"):
-        write_template(session, "", template, {})
+        write_template(session, "", template, {}, "create")
 
 
 def test_labels_of_strings_may_be_shorter_than_their_array(tmp_path: Path) -> None:
     array = ArrayTemplate("x", ("x",), (2,), "|S4", (2,), None, {}, "labels")
     template = DatasetTemplate({"x": 2}, "x", {}, {"x": array}, {"x": Labels.of(np.array([b"a", b"bc"]))})
     session = frazil.open_repository(tmp_path / "archive").writable_session("main")
-    write_template(session, "", template, {})
+    write_template(session, "", template, {}, "create")
     stored = zarr.open_group(session.store, mode="r")["x"]
     assert isinstance(stored, zarr.Array)
     assert np.asarray(stored[...]).tolist() == [b"a", b"bc"]

@@ -1,6 +1,5 @@
 import asyncio
 import gc
-import os
 import signal
 import threading
 import time
@@ -313,13 +312,16 @@ def test_a_task_can_be_done_twice(repo: icechunk.Repository) -> None:
     assert read_fork(task.forks[0]).written() == {}
 
 
-def test_an_interrupt_ends_the_task_before_its_next_reads(repo: icechunk.Repository) -> None:
+@pytest.mark.parametrize("main", [True, False], ids=["this thread", "another thread"])
+def test_an_interrupt_ends_the_task_before_its_next_reads_whichever_thread_it_meets(
+    repo: icechunk.Repository, main: bool
+) -> None:
     commit_template(repo, {"tas": TAS | {"shape": (1200, 6, 8)}})
     regions = list(WriteGrid("tas", DIMS, (1200, 6, 8), (4, 3, 8)).cut(1))
 
     def make(region: Region, dtype: str) -> Array:
         if len(source.asked) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident if main else threading.get_ident(), signal.SIGINT)  # type: ignore[arg-type]
         time.sleep(0.02)
         return np.ones(region.shape, dtype)
 

@@ -1,0 +1,64 @@
+"""Attributes of a group that exists: what becomes of those that files have otherwise."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from frazil.planning.existing import Existing
+from frazil.planning.options import OnAttrs
+from frazil_functions.errors import MismatchedSourceError
+from frazil_functions.reading.encoding import PACKING, Attributes
+from frazil_functions.reading.scanning import FileMetadata
+
+_OTHERWISE: frozenset[str] = frozenset({*PACKING, "units", "calendar", "coordinates", "bounds", "dtype"})
+"""What says how values are stored, and is held against the group's by what it means; and what readers work out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Attributes to be set: the group's, and those of variables, by name."""
+
+    group: Attributes = field(default_factory=dict)
+    variables: dict[str, Attributes] = field(default_factory=dict)
+
+
+def changes_of(existing: Existing, file: FileMetadata, names: Iterable[str], on_attrs: OnAttrs) -> Changes:
+    """What the attributes of a file change in a group.
+
+    Parameters
+    ----------
+    existing
+        The group.
+    file
+        The file that stands for all.
+    names
+        The variables that are written.
+    on_attrs
+        Whether they are changed.
+
+    Raises
+    ------
+    MismatchedSourceError
+        If some differ, and that is an error.
+    """
+    if on_attrs == "keep":
+        return Changes()
+    group = _differing(existing.file.attributes, file.attributes)
+    ours, theirs = existing.file.variables, file.variables
+    variables = {name: _differing(ours[name].attributes, theirs[name].attributes) for name in names}
+    found = Changes(group, {name: changed for name, changed in variables.items() if changed})
+    if on_attrs == "update" or not (found.group or found.variables):
+        return found
+    name = next(iter(found.variables), "")
+    key, value = next(iter((found.variables[name] if name else found.group).items()))
+    held = (ours[name].attributes if name else existing.file.attributes).get(key)
+    whose = f"{name!r}" if name else "the group"
+    raise MismatchedSourceError(
+        f"{file.url}: the attribute {key!r} of {whose} is {value!r}, and in {existing.file.url} it is {held!r}. "
+        "--on-attrs keep leaves the group's attributes as they are, --on-attrs update takes the file's"
+    )
+
+
+def _differing(ours: Attributes, theirs: Attributes) -> Attributes:
+    return {
+        key: value for key, value in theirs.items() if key not in _OTHERWISE and (key not in ours or ours[key] != value)
+    }

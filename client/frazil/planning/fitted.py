@@ -1,0 +1,68 @@
+"""Fitted: the sources as they lie in the target, and the target as it will be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from frazil.planning.labels import Axis
+from frazil.planning.place import Pieces
+from frazil.template.build import Recoding
+from frazil_functions.reading.scanning import FileMetadata
+from frazil_functions.tasks import FileSource
+from frazil_functions.template import DatasetTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a mode makes of the sources.
+
+    Attributes
+    ----------
+    template
+        The group as it will be.
+    sources
+        The files, in the order of their labels.
+    filled
+        How many labels no file has.
+    """
+
+    template: DatasetTemplate
+    sources: tuple[FileSource, ...]
+    filled: int = 0
+
+
+def sources_at(
+    files: Sequence[FileMetadata],
+    axis: Axis,
+    recodes: Sequence[frozenset[str]],
+    recoding: Recoding,
+    *,
+    places: Sequence[Pieces] = (),
+    shift: int = 0,
+) -> tuple[FileSource, ...]:
+    """The files in the order of their labels, each with its place.
+
+    Parameters
+    ----------
+    files
+        In the order that the axis counts them.
+    axis
+        Where they lie along the append dimension.
+    recodes, recoding
+        What has to be turned into what the target stores.
+    places
+        Where labels of other dimensions lie, for each file; as they do in the target by default.
+    shift
+        Where the axis begins in the target.
+    """
+    return tuple(
+        FileSource(
+            url=files[at].url,
+            engine=files[at].engine,
+            start=start + shift,
+            stop=stop + shift,
+            fingerprint=files[at].fingerprint,
+            recode=tuple(sorted(recodes[at] | recoding.attributes.keys())),
+            places=dict(places[at]) if places else {},
+        )
+        for at, (start, stop) in zip(axis.order, axis.spans, strict=True)
+    )

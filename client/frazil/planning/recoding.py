@@ -1,0 +1,55 @@
+"""Recoding: what the target must store in another way than the first file does."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from frazil.template.build import Recoding
+from frazil_functions.errors import MismatchedSourceError
+from frazil_functions.reading.encoding import PACKING, Attributes, bounded_attributes, is_time_unit
+from frazil_functions.reading.scanning import FileMetadata
+
+
+def recoding_of(files: Sequence[FileMetadata], recodes: Sequence[frozenset[str]], append_dim: str | None) -> Recoding:
+    """What the target must store in another way than the first file does.
+
+    Where scale or offset differ between files, no packing holds the values of all, so they are
+    stored unpacked. Strings of fixed length get the length of the longest.
+    """
+    first = files[0]
+    dtypes: dict[str, str] = {}
+    attributes: dict[str, Attributes] = {}
+    own = {name: variable.attributes for name, variable in first.variables.items()}
+    for name in frozenset[str]().union(*recodes):
+        wanted = bounded_attributes(name, own)
+        variables = [file.variables[name] for file in files]
+        scales = {str([one.attributes.get(key) for key in ("scale_factor", "add_offset")]) for one in variables}
+        if len(scales) > 1:
+            kinds = [np.dtype(one.decoded or one.dtype) for one in variables]
+            # Single precision has no digits for times, nor for labels that a scale in doubles was chosen for.
+            least = np.float64 if name == append_dim or is_time_unit(wanted.get("units")) else np.float32
+            dtypes[name] = np.result_type(*kinds, least).newbyteorder("<").str
+            wanted = {key: value for key, value in wanted.items() if key not in PACKING}
+        if wanted != own[name]:
+            attributes[name] = wanted
+    for name, variable in first.variables.items():
+        if variable.dtype.startswith("|S"):
+            longest = max(np.dtype(file.variables[name].dtype).itemsize for file in files)
+            dtypes.setdefault(name, f"|S{longest}")
+    return Recoding(dtypes, attributes)
+
+
+def check_kept(existing: FileMetadata, recoding: Recoding) -> None:
+    """Refuse files that a group cannot hold as it stores what it has.
+
+    Raises
+    ------
+    MismatchedSourceError
+        Naming the variable.
+    """
+    own = existing.variables
+    for name in recoding.attributes.keys() | {n for n, dtype in recoding.dtypes.items() if dtype != own[n].dtype}:
+        raise MismatchedSourceError(
+            f"{name!r} is stored in another way in the files than in {existing.url} (units, scale, fill value or "
+            "the length of strings), and what is there cannot be stored anew. Convert the files first"
+        )
