@@ -100,8 +100,8 @@ class WriteGrid:
         is as contiguous in its sources as it can be; what must be split is split evenly. `owned`
         says which write units are to be covered, if not all of them.
         """
-        first = [part.start for part in owned] if owned is not None else [0] * len(self.shape)
-        counts = [count - start for count, start in zip(self.counts, first, strict=True)]
+        parts = owned if owned is not None else [slice(0, count) for count in self.counts]
+        first, counts = [part.start for part in parts], [part.stop - part.start for part in parts]
         if not math.prod(counts):
             return
         room = max(1, max_units)

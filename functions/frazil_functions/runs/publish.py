@@ -57,7 +57,7 @@ class PrivateBranch:
         """Commit the template; return the snapshot, which is where the forks come from."""
         with exclusive(self.location):
             try:
-                return session.commit(message)
+                return session.commit(message, allow_empty=True)  # a region changes no metadata
             except icechunk.ConflictError:
                 # Nobody else commits here: it was stored, and the answer was lost.
                 tip = self.repo.lookup_branch(self.name)
