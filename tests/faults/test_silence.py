@@ -1,6 +1,7 @@
 """Object storage that accepts requests and says nothing, or is slow: what is given up, and when."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import icechunk
@@ -10,7 +11,9 @@ import zarr
 
 from frazil_functions.errors import BackendError
 from frazil_functions.forks import dump_fork, load_fork
-from frazil_functions.repositories import RequestLimits, open_repository
+from frazil_functions.repositories import Location, RequestLimits, open_repository
+from frazil_functions.rundir import RunDirectory
+from frazil_functions.storage import Patience
 
 from .proxy import Proxy, Rule, Slow
 
@@ -162,3 +165,25 @@ def test_a_server_that_takes_its_time_to_answer_does_not_stall(where: str, proxy
     with proxy.injected(Rule(Slow(5), target="/chunks/")) as rule:
         write(session)
     assert rule.struck == 1
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda run: run.plan(),
+        lambda run: run.put_plan(b"{}"),
+        lambda run: run.list_receipts(),
+        lambda run: run.modified(),
+    ],
+    ids=["get", "put", "list", "times"],
+)
+def test_a_silent_server_is_not_waited_for_to_keep_what_a_run_keeps(
+    bucket: str, proxy: Proxy, do: Callable[[RunDirectory], object]
+) -> None:
+    patience = Patience(connecting=1, idle=1, retrying=1, first_pause=0.05, longest_pause=0.1)
+    run = RunDirectory(Location(f"s3://{bucket}/archive.frazil/run"), patience)
+    began = time.monotonic()
+    with proxy.injected(Rule(SILENT)) as rule, pytest.raises(BackendError, match=r"archive\.frazil/run.* cannot be"):
+        do(run)
+    assert time.monotonic() - began < 2 * (patience.idle + patience.longest_pause) + LATE
+    assert rule.struck >= 1
