@@ -94,7 +94,8 @@ def run(  # noqa: PLR0913 - as above
             if run_id is None and directory.record() is None:
                 directory.remove()  # nobody else knows of it
             raise
-        return _complete(begun, calls, retry or Retry(), Reading(verify), listener, began)
+        done = _done_before(begun, began)
+        return done or _complete(begun, calls, retry or Retry(), Reading(verify), listener, began)
 
 
 def resume(
@@ -209,8 +210,9 @@ def _reopen(directory: RunDirectory, repo: icechunk.Repository | None, asked: Lo
         _check_its(directory, record.targets[-1].location, asked)
         return open_run(directory, repo)
     if data is not None:
-        _check_its(directory, Plan.from_json(data).target.location, asked)
-        return start(Plan.from_json(data), directory, repo=repo, wishes=directory.wishes())
+        plan = Plan.from_json(data)
+        _check_its(directory, plan.target.location, asked)
+        return start(plan, directory, repo=repo, wishes=directory.wishes(), proven=True)
     place = directory.location.parent
     known = list_runs(place)
     raise InvalidInputError(f"there is no run {directory.run_id!r} at {place}; {nearest(directory.run_id, known)}")
@@ -226,11 +228,8 @@ def _check_its(directory: RunDirectory, location: Location | None, asked: Locati
 
 
 def _complete(begun: Run, calls: Executor, retry: Retry, reading: Reading, listener: Listener, began: float) -> Result:
-    """Execute what is missing, and finish; only clear up what was published before."""
+    """Execute what is missing, and finish."""
     record = begun.record
-    done = _done_before(begun, began)
-    if done is not None:
-        return done
 
     def tell(stage: Stage) -> None:
         listener(Progress(stage, record.regions, record.regions, record.nbytes, record.nbytes, run_id=record.run_id))

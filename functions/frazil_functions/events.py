@@ -116,7 +116,7 @@ def _start(asked: Start) -> Answer:
         directory = directory_of(plan.target.location, new_run_id() if asked.run_id is None else asked.run_id)
     else:
         raise InvalidInputError("the plan does not name its repository; say where the run is to live (run)")
-    run = start(plan, directory, wishes=Wishes(asked.message, asked.verify))
+    run = start(plan, directory, wishes=Wishes(asked.message, asked.verify), proven=True)
     return {
         "run": str(directory.location),
         "run_id": run.run_id,

@@ -1,9 +1,11 @@
 """Repositories: opening and creating them, naming where they are, and taking their lock."""
 
+import asyncio
 import contextlib
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -27,6 +29,48 @@ _MANIFEST_SPAN: Final = 1000
 Icechunk writes manifests whole. One manifest of a million references takes it a quarter more time and
 140 MB more memory to commit than many do, and is written again for every chunk that is appended.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """How long Icechunk waits for S3; all in seconds.
+
+    Icechunk itself would wait for ever for a server that accepts a request and says nothing. The forks that functions
+    get carry what their repository was opened with.
+
+    Attributes
+    ----------
+    connecting
+        For a connection.
+    answering
+        From the beginning of a request to the first byte of its answer, and so for the upload of an object, too: an
+        object has at most 100 MiB, and parts that are uploaded apart if it has more.
+    altogether
+        For a request with all its repetitions, until the first byte of an answer.
+    stalling
+        For the next bytes of an object, up or down, in whole seconds. As long as some come, a download has no limit;
+        one that stalls is begun again, nine times at most.
+    """
+
+    connecting: float = 10
+    answering: float = 150
+    altogether: float = 300
+    stalling: int = 20
+
+    @property
+    def settings(self) -> icechunk.StorageSettings:
+        """These limits, and all else as Icechunk has it."""
+        return icechunk.StorageSettings(
+            timeouts=icechunk.StorageTimeoutSettings(
+                connect_timeout_ms=round(1000 * self.connecting),
+                read_timeout_ms=round(1000 * self.answering),
+                operation_timeout_ms=round(1000 * self.altogether),
+            )
+        )
+
+
+LIMITS: Final = RequestLimits()
+"""Two attempts within five minutes for a server that is silent; 0.7 MB/s are enough for the largest upload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +171,7 @@ def spoken(repo: icechunk.Repository) -> str:
         return "the repository"
 
 
-def storage_of(location: Location) -> icechunk.Storage:
+def storage_of(location: Location, limits: RequestLimits = LIMITS) -> icechunk.Storage:
     """Icechunk's storage for a location, with the credentials of the environment."""
     path = location.path
     if path is not None:
@@ -149,10 +193,11 @@ def storage_of(location: Location) -> icechunk.Storage:
         allow_http=bool(endpoint and endpoint.startswith("http://")),
         force_path_style=endpoint is not None,
         from_env=True,
+        network_stream_timeout_seconds=limits.stalling,
     )
 
 
-def check_target(location: Location) -> bool:
+def check_target(location: Location, limits: RequestLimits = LIMITS) -> bool:
     """Whether a repository exists at a location; refuse one that could not be created or written.
 
     One that somebody is just creating looks like something else, so that is looked at again when
@@ -166,22 +211,22 @@ def check_target(location: Location) -> bool:
         If the storage cannot be reached.
     """
     try:
-        return _exists(location)
+        return _exists(location, limits)
     except InvalidInputError:
         if location.path is None or not _lock_file(location.path).exists():
             raise
     with exclusive(location):
-        return _exists(location)
+        return _exists(location, limits)
 
 
-def _exists(location: Location) -> bool:
+def _exists(location: Location, limits: RequestLimits) -> bool:
     path = location.path
     if path is not None:
         _check_directory(path)
         if not path.exists() or not any(path.iterdir()):
             return False
     try:
-        exists = icechunk.Repository.exists(storage_of(location))
+        exists = icechunk.Repository.exists(storage_of(location, limits), storage_settings=limits.settings)
     except icechunk.IcechunkError as error:
         raise BackendError(f"{location} cannot be reached: {_first_line(error)}") from error
     if path is not None and not exists and not _begun(path):
@@ -210,7 +255,9 @@ def _check_directory(path: Path) -> None:
         raise InvalidInputError(f"{nearest} cannot be written; choose another target or change its permissions")
 
 
-def open_repository(where: "str | Path | Location", *, create: bool = True, begun: bool = False) -> icechunk.Repository:
+def open_repository(
+    where: "str | Path | Location", *, create: bool = True, begun: bool = False, limits: RequestLimits = LIMITS
+) -> icechunk.Repository:
     """Open an Icechunk repository, and create it if there is none.
 
     Credentials come from the environment, as the cloud's own tools take them; none is kept.
@@ -224,6 +271,8 @@ def open_repository(where: "str | Path | Location", *, create: bool = True, begu
     begun
         Whether somebody has looked, and nothing is there but `FIRST_OBJECTS`. Icechunk itself refuses to create a
         repository beside anything, and so beside what is left of a creation that was ended.
+    limits
+        How long object storage is waited for, here and by whatever is done with the repository.
 
     Returns
     -------
@@ -244,55 +293,69 @@ def open_repository(where: "str | Path | Location", *, create: bool = True, begu
     ['main']
     """
     location = locate(where)
-    exists = check_target(location)
+    exists = check_target(location, limits)
     if not exists and not create:
         raise InvalidInputError(f"there is no repository at {location}")
     try:
         if exists:
-            return _open(location)
-        return _create(location, begun=begun)
+            return _open(location, limits)
+        return _create(location, limits, begun=begun)
     except icechunk.IcechunkError as error:
         raise BackendError(f"{location} cannot be opened: {_first_line(error)}") from error
 
 
-def _open(location: Location) -> icechunk.Repository:
-    config = _patience() if location.path is None else None
+def _open(location: Location, limits: RequestLimits) -> icechunk.Repository:
+    config = icechunk.RepositoryConfig.default()
+    config.storage = limits.settings if location.path is None else None
+    until = time.monotonic() + limits.altogether
     for left in reversed(range(_OPENINGS)):
         try:
-            return icechunk.Repository.open(storage_of(location), config=config)
+            return icechunk.Repository.open(storage_of(location, limits), config=config)
         except icechunk.StorageError:
-            # Icechunk does not ask again for an answer that broke off.
-            if not left or location.path is not None:
+            # Icechunk does not ask again for an answer that broke off; for one that did not come it has asked enough.
+            if not left or location.path is not None or time.monotonic() >= until:
                 raise
             time.sleep(1.0)
     raise AssertionError  # the last attempt returned or raised
 
 
-def _create(location: Location, *, begun: bool) -> icechunk.Repository:
+def _create(location: Location, limits: RequestLimits, *, begun: bool) -> icechunk.Repository:
     """Create a repository, or open the one that somebody else has created at the same time."""
     with exclusive(location):
-        if location.path is not None and _exists(location):
-            return _open(location)
+        if location.path is not None and _exists(location, limits):
+            return _open(location, limits)
         try:
-            created = icechunk.Repository.create(storage_of(location), config=_new_config(), check_clean_root=not begun)
-            return created if location.path is not None else _open(location)
+            if location.path is not None:
+                return icechunk.Repository.create(
+                    storage_of(location), config=_new_config(), check_clean_root=not begun
+                )
+            _create_within(location, limits, begun=begun)
         except icechunk.IcechunkError:
-            if location.path is not None or not _exists(location):
+            if location.path is not None or not _exists(location, limits):
                 raise
-            return _open(location)
+        return _open(location, limits)
 
 
-def _patience() -> icechunk.RepositoryConfig:
-    """How long object storage is waited for, by whoever opens a repository and by the functions that get its forks.
+def _create_within(location: Location, limits: RequestLimits, *, begun: bool) -> None:
+    """Create a repository in object storage.
 
-    Icechunk itself would wait for ever for a server that accepts a request and says nothing.
+    A repository keeps the configuration that it is created with, so the limits cannot be part of it.
     """
-    config = icechunk.RepositoryConfig.default()
-    seconds = {"connect": 10, "read": 60, "operation_attempt": 300}
-    config.storage = icechunk.StorageSettings(
-        timeouts=icechunk.StorageTimeoutSettings(**{f"{name}_timeout_ms": 1000 * at for name, at in seconds.items()})
-    )
-    return config
+
+    async def create() -> None:
+        creation = icechunk.Repository.create_async(
+            storage_of(location, limits), config=_new_config(), check_clean_root=not begun
+        )
+        try:
+            await asyncio.wait_for(creation, limits.altogether)
+        except TimeoutError as error:
+            raise BackendError(
+                f"{location} cannot be created: its storage did not answer for {limits.altogether:g} s"
+            ) from error
+
+    # A thread of its own, for the caller's may have a loop that runs, as notebooks do.
+    with ThreadPoolExecutor(1, "frazil-create") as thread:
+        thread.submit(asyncio.run, create()).result()
 
 
 def _new_config() -> icechunk.RepositoryConfig:

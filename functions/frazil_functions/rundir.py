@@ -9,25 +9,21 @@ no more than the chunks that Icechunk writes beside it.
 
 import hashlib
 import re
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from itertools import islice
 from typing import Final
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, ObjectStore
+from obstore.exceptions import BaseError
 
 from frazil_functions.errors import BackendError, InvalidInputError, ReceiptError
-from frazil_functions.reading.failures import is_transient
+from frazil_functions.immutable import ImmutableObjects, refused
 from frazil_functions.records import RunOutcome, RunRecord, RunTarget, Wishes, dump_record, load_record
 from frazil_functions.repositories import Location
-from frazil_functions.storage import open_store
+from frazil_functions.storage import RUN_PATIENCE, Patience, open_store
 from frazil_functions.tasks import Receipt, dump_receipt, load_receipt
-from frazil_functions.text import words
 
 __all__ = ["RunDirectory", "RunOutcome", "RunRecord", "RunTarget", "check_outside", "list_runs"]
 
@@ -42,27 +38,26 @@ _STORY: Final = r"(?:plan|wishes|run|outcome)\.json"
 _OURS: Final = re.compile(rf"{_STORY}|{_WORK.pattern}")
 _STAGED: Final = re.compile(rf"({_STORY}|fork-[0-9a-f]{{16}}|\d{{6,}}-[0-9a-f]{{32}})#\d+")
 """What a writer that was killed leaves on a local disk, which no list shows."""
-_ERRORS: Final = (BaseError, OSError)
 _GETS: Final = 16
 """How many receipts are fetched, and held, at once."""
-_TRY_SECONDS: Final = 60.0
-"""How long an object is put or read again and again over a network that fails."""
-_PAUSE_SECONDS: Final = 0.1
-_LONGEST_PAUSE_SECONDS: Final = 5.0
-"""What is waited before something is tried again: first, and at most."""
-_LOOKS: Final = 5
-"""How often to look for an object that is said to exist; a request that lost a race may be told so early."""
 
 
 class RunDirectory:
     """What one run keeps, at a location. Opening it makes nothing.
 
     Every method raises BackendError if the storage does not answer, or refuses.
+
+    Parameters
+    ----------
+    location
+        Where it is.
+    patience
+        How long its storage is waited for.
     """
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, patience: Patience = RUN_PATIENCE) -> None:
         self.location = location
-        self._opened: ObjectStore | None = None
+        self._objects = ImmutableObjects(location, patience)
 
     @property
     def run_id(self) -> str:
@@ -77,23 +72,23 @@ class RunDirectory:
         InvalidInputError
             If another plan lies there.
         """
-        if self._put(_PLAN, data) != data:
+        if self._objects.put(_PLAN, data) != data:
             raise InvalidInputError(
                 f"another plan lies under the run id {self.run_id!r} ({self.location}/{_PLAN}); use another run id"
             )
 
     def put_wishes(self, wishes: Wishes) -> Wishes:
         """Keep what is asked for beside the plan; returns what stands, which is that of whoever was first."""
-        return load_record(self._put(_WISHES, dump_record(wishes)), Wishes, f"{self.location}/{_WISHES}")
+        return load_record(self._objects.put(_WISHES, dump_record(wishes)), Wishes, f"{self.location}/{_WISHES}")
 
     def wishes(self) -> Wishes | None:
         """What is asked for beside the plan; None if nothing was; raises as `record` does."""
-        data = self._get(_WISHES)
+        data = self._objects.get(_WISHES)
         return None if data is None else load_record(data, Wishes, f"{self.location}/{_WISHES}")
 
     def plan(self) -> bytes | None:
         """The plan; None if there is none."""
-        return self._get(_PLAN)
+        return self._objects.get(_PLAN)
 
     def put_fork(self, data: bytes) -> str:
         """Keep a clean fork; returns the name that its content gives it."""
@@ -111,7 +106,7 @@ class RunDirectory:
         ReceiptError
             If its content is not what its name says.
         """
-        data = self._get(name)
+        data = self._objects.get(name)
         if data is None:
             raise BackendError(f"{self.location}/{name} is gone, and the run needs it; start another run")
         if _fork_name(data) != name:
@@ -120,7 +115,7 @@ class RunDirectory:
 
     def put_record(self, record: RunRecord) -> RunRecord:
         """Keep the record; returns the one that stands, which is that of whoever was first."""
-        return load_record(self._put(_RECORD, dump_record(record)), RunRecord, f"{self.location}/{_RECORD}")
+        return load_record(self._objects.put(_RECORD, dump_record(record)), RunRecord, f"{self.location}/{_RECORD}")
 
     def record(self) -> RunRecord | None:
         """The record; None if there is none.
@@ -130,16 +125,16 @@ class RunDirectory:
         InvalidInputError
             If it is of another format, or is no record.
         """
-        data = self._get(_RECORD)
+        data = self._objects.get(_RECORD)
         return None if data is None else load_record(data, RunRecord, f"{self.location}/{_RECORD}")
 
     def put_outcome(self, outcome: RunOutcome) -> RunOutcome:
         """Keep the outcome; returns the one that stands, which is that of whoever was first."""
-        return load_record(self._put(_OUTCOME, dump_record(outcome)), RunOutcome, f"{self.location}/{_OUTCOME}")
+        return load_record(self._objects.put(_OUTCOME, dump_record(outcome)), RunOutcome, f"{self.location}/{_OUTCOME}")
 
     def outcome(self) -> RunOutcome | None:
         """The outcome; None if there is none; raises as `record` does."""
-        data = self._get(_OUTCOME)
+        data = self._objects.get(_OUTCOME)
         return None if data is None else load_record(data, RunOutcome, f"{self.location}/{_OUTCOME}")
 
     def put_receipt(self, receipt: Receipt) -> str:
@@ -153,19 +148,7 @@ class RunDirectory:
         """The names of every receipt, or of one task's, sorted."""
         # The offset excludes itself, and "." is what follows "-": between the two lies what is the task's.
         first, behind = (None, "~") if task is None else (f"{_RECEIPTS}/{task:06d}-", f"{_RECEIPTS}/{task:06d}.")
-        names: list[str] = []
-        store = self._store()
-        if store is None:
-            return names
-        try:
-            for page in obstore.list(store, _RECEIPTS, offset=first):
-                paths = [meta["path"] for meta in page]
-                names += [path for path in paths if path < behind and _RECEIPT.fullmatch(path)]
-                if not isinstance(store, LocalStore) and any(path >= behind for path in paths):
-                    break  # object storage lists in order, and so need not be asked for the rest
-        except _ERRORS as error:
-            raise self._refused(_RECEIPTS, "listed", error) from error
-        return sorted(names)
+        return sorted(name for name in self._objects.names(_RECEIPTS, first, behind) if _RECEIPT.fullmatch(name))
 
     def read_receipts(self, names: Sequence[str]) -> Iterator[tuple[str, Receipt | ReceiptError]]:
         """Receipts by their names, in that order; at most sixteen are held at once.
@@ -190,16 +173,16 @@ class RunDirectory:
 
     def remove_receipts(self, names: Iterable[str]) -> None:
         """Delete receipts that turned out to be wrong; what they name is missing from then on."""
-        self._remove([name for name in names if _RECEIPT.fullmatch(name)])
+        self._objects.remove([name for name in names if _RECEIPT.fullmatch(name)])
 
     def remove_work(self) -> None:
         """Delete receipts and forks, which a published run does not need any more."""
-        self._remove([name for name in self._names() if _WORK.fullmatch(name)])
-        self._remove_folder(_RECEIPTS)
+        self._objects.remove([name for name in self._objects.modified() if _WORK.fullmatch(name)])
+        self._objects.remove_folder(_RECEIPTS, _STAGED)
 
     def modified(self) -> dict[str, float]:
         """What the run keeps, and when each was put: seconds since 1970, by the storage's clock."""
-        return {name: put for name, put in self._listed().items() if _OURS.fullmatch(name)}
+        return {name: put for name, put in self._objects.modified().items() if _OURS.fullmatch(name)}
 
     def remove(self) -> None:
         """Delete everything that the run keeps; a local folder goes too, if nothing else is in it.
@@ -207,16 +190,16 @@ class RunDirectory:
         The outcome goes last, so that a run that has ended does not look as if it went on.
         """
         self.remove_work()
-        names = self._names()
+        names = self._objects.modified()
         for name in (_WISHES, _PLAN, _RECORD, _OUTCOME):
-            self._remove([name] if name in names else [])
-        self._remove_folder("")
+            self._objects.remove([name] if name in names else [])
+        self._objects.remove_folder("", _STAGED)
 
     def _receipt(self, name: str) -> Receipt | ReceiptError:
         known = _RECEIPT.fullmatch(name)
         if known is None:
             return ReceiptError(f"{self.location}/{name} is not the name of a receipt")
-        data = self._get(name)
+        data = self._objects.get(name)
         if data is None:
             return ReceiptError(f"the receipt {self.location}/{name} is gone")
         if _digest(data)[:32] != known[2]:
@@ -231,131 +214,11 @@ class RunDirectory:
             return ReceiptError(f"the receipt {self.location}/{name} is of task {receipt.number}")
         return receipt
 
-    def _store(self, *, make: bool = False) -> ObjectStore | None:
-        """The store; None for a local directory that does not exist, unless it is to be made."""
-        path = self.location.path
-        if self._opened is None or (path is not None and not path.is_dir()):
-            if path is not None and not make and not path.exists():
-                return None
-            try:
-                self._opened = open_store(self.location)
-            except _ERRORS as error:
-                raise self._refused("", "opened", error) from error
-        return self._opened
-
-    def _put(self, name: str, data: bytes) -> bytes:
-        """Put an object unless it is there; returns the bytes that stand.
-
-        A put on condition is tried again here, for the library does not where the connection broke. It may have been
-        stored although nothing says so, and a request that lost a race may be told that an object exists before
-        it does: what stands decides.
-        """
-        store = self._store(make=True)
-        assert store is not None
-        for pause in _pauses():
-            try:
-                obstore.put(store, name, data, mode="create", use_multipart=False)
-            except AlreadyExistsError as error:
-                # A repeated request whose first answer was lost is told this too, of its own bytes; and one that met
-                # another of the same name is, although neither may have been done.
-                standing = self._standing(name)
-                if standing is not None:
-                    return standing
-                if pause is None:
-                    raise self._refused(name, "stored", error) from error
-            except _ERRORS as error:
-                # A conditional request whose connection broke may have been done, so obstore does not repeat it.
-                # Here it may be: whatever stands then is told apart by its bytes.
-                if pause is None or not is_transient(error):
-                    raise self._refused(name, "stored", error) from error
-                time.sleep(pause)
-            else:
-                return data
-        raise AssertionError  # the last pause is none
-
-    def _standing(self, name: str) -> bytes | None:
-        """The bytes of an object that is said to be there; None if it does not turn up."""
-        for look in range(_LOOKS):
-            standing = self._get(name)
-            if standing is not None:
-                return standing
-            time.sleep(_PAUSE_SECONDS * 2**look)
-        return None
-
     def _put_same(self, name: str, data: bytes) -> None:
-        if self._put(name, data) != data:
+        if self._objects.put(name, data) != data:
             raise BackendError(
                 f"{self.location}/{name} holds something else than its name says: it was damaged or replaced; delete it"
             )
-
-    def _get(self, name: str) -> bytes | None:
-        store = self._store()
-        if store is None:
-            return None
-        for pause in _pauses():
-            try:
-                return bytes(obstore.get(store, name).bytes())
-            except FileNotFoundError as error:  # what obstore raises in place of its own NotFoundError
-                if "NoSuchBucket" in str(error):
-                    raise self._refused(name, "read", error) from error
-                return None
-            except _ERRORS as error:
-                # An answer that breaks off in its body is not asked for again by obstore.
-                if pause is None or not is_transient(error):
-                    raise self._refused(name, "read", error) from error
-                time.sleep(pause)
-        raise AssertionError  # the last pause is none
-
-    def _names(self) -> list[str]:
-        return list(self._listed())
-
-    def _listed(self) -> dict[str, float]:
-        store = self._store()
-        if store is None:
-            return {}
-        try:
-            return {meta["path"]: meta["last_modified"].timestamp() for page in obstore.list(store) for meta in page}
-        except _ERRORS as error:
-            raise self._refused("", "listed", error) from error
-
-    def _remove(self, names: list[str]) -> None:
-        store = self._store()
-        if store is None or not names:
-            return
-        try:
-            if isinstance(store, LocalStore):
-                for name in names:
-                    with suppress(FileNotFoundError):  # somebody else is removing it, too
-                        obstore.delete(store, name)
-            else:
-                obstore.delete(store, names)
-        except _ERRORS as error:
-            raise self._refused(names[0], "deleted", error) from error
-
-    def _remove_folder(self, name: str) -> None:
-        """Delete a local folder that nothing is left in but what killed writers had not finished."""
-        path = self.location.path
-        if path is None or not (path / name).is_dir():
-            return
-        try:
-            for file in (path / name).iterdir():
-                if _STAGED.fullmatch(file.name):
-                    file.unlink(missing_ok=True)
-            (path / name).rmdir()
-        except OSError:
-            return  # something else is in it, and that is not ours to delete
-
-    def _refused(self, name: str, what: str, error: Exception) -> BackendError:
-        return _refused(f"{self.location}/{name}".rstrip("/"), what, error)
-
-
-def _pauses() -> Iterator[float | None]:
-    """The seconds to wait before each further try; None when there were enough."""
-    until, pause = time.monotonic() + _TRY_SECONDS, _PAUSE_SECONDS
-    while time.monotonic() + pause < until:
-        yield pause
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-    yield None
 
 
 def list_runs(parent: Location) -> list[str]:
@@ -370,8 +233,8 @@ def list_runs(parent: Location) -> list[str]:
         if parent.path is not None:
             return sorted(one.name for one in parent.path.iterdir() if one.is_dir()) if parent.path.is_dir() else []
         found = obstore.list_with_delimiter(open_store(parent))["common_prefixes"]
-    except _ERRORS as error:
-        raise _refused(str(parent), "listed", error) from error
+    except (BaseError, OSError) as error:
+        raise refused(str(parent), "listed", error) from error
     return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in found)
 
 
@@ -400,10 +263,6 @@ def _parts(location: Location) -> tuple[str, ...]:
         return location.path.resolve().parts
     scheme, _, rest = location.url.partition("://")
     return (scheme, *(part for part in rest.split("/") if part))
-
-
-def _refused(where: str, what: str, error: Exception) -> BackendError:
-    return BackendError(f"{where} cannot be {what}: {words(error)}")
 
 
 def _fork_name(data: bytes) -> str:

@@ -1,7 +1,8 @@
-"""The object store below a location: what region and endpoint it has, and how long storage may fail."""
+"""Object stores, of runs and of sources alike: what region and endpoint they have, and how long they are waited for."""
 
 import importlib.util
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -16,19 +17,44 @@ from frazil_functions.text import words
 
 if TYPE_CHECKING:
     from obstore.auth.boto3 import Boto3CredentialProvider
-    from obstore.store import ClientConfig, RetryConfig, S3Config  # types of the stubs alone
+    from obstore.store import AzureConfig, ClientConfig, RetryConfig, S3Config  # types of the stubs alone
 
-_RETRY: "Final[RetryConfig]" = {
-    "retry_timeout": timedelta(seconds=60),
-    "max_retries": 100,  # the ten that there are by default can be over within two seconds
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
-}
-"""How long a request is repeated before storage counts as down."""
+_ENVIRONMENT: Final = {"s3": "AWS_", "s3a": "AWS_", "gs": "GOOGLE_", "az": "AZURE_", "abfs": "AZURE_"}
+_NO_LIMIT: Final = timedelta(minutes=15)
+"""For one answer as a whole: as long as AWS lets a function live, for there is no word for never."""
+_RETRIES: Final = 1000  # more than fit into the time for them, which is what counts
 
 
-CONNECT_SECONDS: Final = 5.0
-IDLE_SECONDS: Final = 60.0
-"""How long a server may take to accept a connection, and how long it may say nothing, before that is tried again."""
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long remote storage is waited for; all in seconds.
+
+    A host that never answers, or stops in the middle of an answer, costs a request at most
+    `retrying + idle + longest_pause`. An answer that keeps coming may take as long as a function lives.
+
+    Attributes
+    ----------
+    connecting
+        For a connection.
+    idle
+        For the next bytes of an answer, its first ones included.
+    retrying
+        How long after a request was first made it is still made again: after errors of the
+        network, timeouts, and statuses 408, 429 and 5xx. What was received of a body is kept.
+    first_pause, longest_pause, growth
+        Between two of them: they grow at random from one to the next, by this factor at most.
+    """
+
+    connecting: float = 5
+    idle: float = 20
+    retrying: float = 60
+    first_pause: float = 0.2
+    longest_pause: float = 10
+    growth: float = 3
+
+
+RUN_PATIENCE: Final = Patience(idle=60, first_pause=0.1, longest_pause=5, growth=2)
+"""For what runs keep: an object must be up within the time for an answer, and receipts can be large."""
 
 
 def profile_credentials() -> "Boto3CredentialProvider | None":
@@ -46,29 +72,20 @@ def profile_credentials() -> "Boto3CredentialProvider | None":
         return None
 
 
-def open_store(location: Location) -> ObjectStore:
+def open_store(location: Location, patience: Patience = RUN_PATIENCE) -> ObjectStore:
     """The store below a location, with the credentials of the environment; a local directory is made.
 
     Raises what obstore does: its BaseError, or OSError.
     """
-    scheme, _, rest = location.url.partition("://")
-    bucket, _, prefix = rest.partition("/")
     if location.path is not None:
         return LocalStore(location.path, mkdir=True)
+    scheme, _, rest = location.url.partition("://")
+    bucket, _, prefix = rest.partition("/")
     if scheme == "gs":
-        return GCSStore(bucket, prefix=prefix, client_options=_options("GOOGLE_"), retry_config=_RETRY)
+        return GCSStore(bucket, prefix=prefix, **connection_settings(scheme, patience))
     if scheme == "az":
-        return AzureStore(
-            bucket,
-            prefix=prefix,
-            config={"account_name": environment().azure_account or ""},
-            client_options=_options("AZURE_"),
-            retry_config=_RETRY,
-        )
-    return _open_s3(location, bucket, prefix)
-
-
-def _open_s3(location: Location, bucket: str, prefix: str) -> S3Store:
+        account: AzureConfig = {"account_name": environment().azure_account or ""}
+        return AzureStore(bucket, prefix=prefix, config=account, **connection_settings(scheme, patience))
     config: S3Config = {}
     if location.region is not None:
         config["region"] = location.region
@@ -77,21 +94,45 @@ def _open_s3(location: Location, bucket: str, prefix: str) -> S3Store:
         config["aws_endpoint_url_s3"] = location.endpoint_url
         config["virtual_hosted_style_request"] = False
     endpoint = location.endpoint_url or environment().endpoint_url
-    options = _options("AWS_")
-    if endpoint and endpoint.startswith("http://"):
-        options["allow_http"] = True
-    credentials = profile_credentials()
-    given: dict[str, Any] = {} if credentials is None else {"credential_provider": credentials}
-    return S3Store(bucket, prefix=prefix, config=config, client_options=options, retry_config=_RETRY, **given)
+    plain = bool(endpoint and endpoint.startswith("http://"))
+    return S3Store(bucket, prefix=prefix, config=config, **connection_settings(scheme, patience, allow_http=plain))
 
 
-def _options(prefix: str) -> "ClientConfig":
-    return {
-        **cast("ClientConfig", client_options(prefix)),
-        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "read_timeout": timedelta(seconds=IDLE_SECONDS),
-        "timeout": timedelta(minutes=15),  # of a request as a whole; the usual 30 s are too few for a large receipt
+def connection_settings(scheme: str, patience: Patience, *, allow_http: bool = False) -> dict[str, Any]:
+    """What every remote store is opened with: options of connections, repetitions, and credentials of a profile.
+
+    Parameters
+    ----------
+    scheme
+        Of its URL: s3, s3a, gs, az, abfs, http or https.
+    patience
+        How long it is waited for.
+    allow_http
+        Whether it may be asked without encryption, even where the environment does not say so.
+    """
+    environs = _ENVIRONMENT.get(scheme)
+    options: ClientConfig = {
+        **cast("ClientConfig", client_options(environs) if environs else {}),
+        "connect_timeout": timedelta(seconds=patience.connecting),
+        "read_timeout": timedelta(seconds=patience.idle),
+        "timeout": _NO_LIMIT,
     }
+    if allow_http:
+        options["allow_http"] = True
+    retries: RetryConfig = {
+        "max_retries": _RETRIES,
+        "retry_timeout": timedelta(seconds=patience.retrying),
+        "backoff": {
+            "init_backoff": timedelta(seconds=patience.first_pause),
+            "max_backoff": timedelta(seconds=patience.longest_pause),
+            "base": patience.growth,
+        },
+    }
+    settings: dict[str, Any] = {"client_options": options, "retry_config": retries}
+    credentials = profile_credentials() if environs == "AWS_" else None
+    if credentials is not None:
+        settings["credential_provider"] = credentials
+    return settings
 
 
 def holds_only(location: Location, names: Collection[str]) -> bool:

@@ -300,6 +300,16 @@ def test_runs_are_listed_the_latest_first_with_how_far_they_are(
     assert 0 <= ages[0] < ages[-1] < 300
 
 
+def test_a_plan_that_a_run_left_as_it_started_is_proven_before_it_is_gone_on_with(
+    plan: frazil.Plan, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    incomplete = replace(plan, tasks=plan.tasks[:-1])
+    RunDirectory(locate(f"{target}.frazil/starting")).put_plan(incomplete.to_json())
+    with pytest.raises(frazil.InvalidInputError, match="write unit"):
+        frazil.resume(target, "starting", executor=serial)
+    assert not target.exists()
+
+
 def test_runs_as_json_are_one_object(
     plan: frazil.Plan, target: Path, serial: frazil.SerialExecutor, capsys: Said
 ) -> None:

@@ -82,6 +82,21 @@ def test_who_is_second_to_start_a_run_joins_it_and_writes_nothing_again(
     assert job.chunks() == HOURS
 
 
+@pytest.mark.parametrize("held", [r"wishes\.json", r"plan\.json", r"/clock"])
+def test_who_starts_a_run_that_is_published_meanwhile_finds_no_conflict_with_it(
+    files: Files, clients: Clients, bucket: str, proxy: Proxy, held: str
+) -> None:
+    job = Job.make(files, f"s3://{bucket}/archive")
+    said: list[Any] = []
+    faster = Kill(lambda _: said.append(clients.say(job.run())))
+    with proxy.injected(Rule(faster, method="PUT", target=held, times=1)):
+        slower = clients.say(job.run())
+    (first,) = said
+    assert first is not None
+    assert slower == first | {"already": True}
+    job.assert_published(first["snapshot_id"])
+
+
 def test_who_is_second_to_start_a_run_leaves_no_branch(
     files: Files, clients: Clients, bucket: str, proxy: Proxy
 ) -> None:

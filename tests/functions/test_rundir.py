@@ -312,7 +312,7 @@ def test_a_published_run_keeps_its_record_and_not_its_work(directory: RunDirecto
     filled(directory)
     directory.remove_work()
     assert directory.list_receipts() == []
-    assert directory._get(directory.put_fork(b"\x80other")) == b"\x80other"  # noqa: SLF001 - still a run directory
+    assert directory.fork(directory.put_fork(b"\x80other")) == b"\x80other", "it is still a run directory"
     assert (directory.plan(), directory.record(), directory.outcome()) == (b"{}", RECORD, OUTCOME)
 
 

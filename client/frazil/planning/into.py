@@ -41,13 +41,11 @@ def fit_region(existing: Existing, sources: Sources, options: Options) -> Fitted
     check_all_labels(sources)
     dims = {one: None for variable in first.variables.values() for one in variable.dims}
     _check_region(options.region, dims, existing)
-    extents = {one: _extent(existing, first, sources, one, options) for one in dims if one != dim}
-    files, places, recodes = _compared(existing.cut_to(extents), sources, names, options)
+    within = _narrow(existing, {one: _extent(existing, first, sources, one, options) for one in dims if one != dim})
+    files, places, recodes = _compared(existing.cut_to(within), sources, names, options)
     axis, start = _joined(existing, replace(sources, files=files), recodes, options)
-    if dim is not None and dim in dims:
-        extents[dim] = (start, start + axis.spans[-1][1])
-    narrow = {one: extent for one, extent in extents.items() if extent != (0, existing.length(one))}
-    within = {one: extent for one, extent in narrow.items() if one != dim}
+    along = {dim: (start, start + axis.spans[-1][1])} if dim is not None and dim in dims else {}
+    narrow = within | _narrow(existing, along)
     changes = changes_of(existing, first, names, options.on_attrs or "error")
     written = {dim, *narrow} if narrow else set(dims)
     arrays = {
@@ -224,6 +222,11 @@ def _extent(existing: Existing, first: FileMetadata, sources: Sources, dim: str,
             f"region is {wanted[0]}:{wanted[1]}; leave it out, and they land where they belong"
         )
     return found
+
+
+def _narrow(existing: Existing, extents: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """The extents of dimensions of which not all is written."""
+    return {dim: extent for dim, extent in extents.items() if extent != (0, existing.length(dim))}
 
 
 def _check_region(region: Mapping[str, Span], dims: Iterable[str], existing: Existing) -> None:

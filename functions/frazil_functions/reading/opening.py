@@ -25,7 +25,6 @@ from frazil_functions.reading.remote import (
     PATIENCE,
     ZARR_FILES,
     Pages,
-    Patience,
     RemoteFile,
     fetch,
     is_remote,
@@ -34,6 +33,7 @@ from frazil_functions.reading.remote import (
     remote_magic,
     store_below,
 )
+from frazil_functions.storage import Patience
 from frazil_functions.text import words
 
 _MAGIC: Final = {

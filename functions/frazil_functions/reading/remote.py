@@ -3,10 +3,8 @@
 import io
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from functools import lru_cache
-from typing import IO, TYPE_CHECKING, Any, Final, cast
+from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
@@ -15,17 +13,14 @@ from obstore.store import ObjectStore, from_url
 
 from frazil_functions.errors import SourceError
 from frazil_functions.reading.failures import source_error
-from frazil_functions.settings import client_options
-from frazil_functions.storage import profile_credentials
+from frazil_functions.storage import Patience, connection_settings
 from frazil_functions.text import words
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta  # types of the stubs alone
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore import ObjectMeta  # a type of the stubs alone
 
 _SCHEMES: Final = ("s3", "s3a", "gs", "az", "abfs", "http", "https")
 _WEB: Final = ("http", "https")
-_ENVIRONMENT: Final = {"s3": "AWS_", "s3a": "AWS_", "gs": "GOOGLE_", "az": "AZURE_", "abfs": "AZURE_"}
 _PAGE: Final = 1 << 20
 _PAGES: Final = 64
 _PART: Final = 32 << 20
@@ -44,66 +39,15 @@ def is_remote(url: str) -> bool:
     return bool(separator) and scheme.lower() in _SCHEMES
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long remote storage is waited for; all in seconds.
-
-    A host that never answers, or stops in the middle of an answer, costs a request at most
-    `retrying + idle + longest_pause`. An answer that keeps coming may take as long as a function lives.
-
-    Attributes
-    ----------
-    connecting
-        For a connection.
-    idle
-        For the next bytes of an answer, its first ones included.
-    retrying
-        How long after a request was first made it is still made again: after errors of the
-        network, timeouts, and statuses 408, 429 and 5xx. What was received of a body is kept.
-    first_pause, longest_pause
-        Between two of them; they grow threefold at most from one to the next, at random.
-    """
-
-    connecting: float = 5
-    idle: float = 20
-    retrying: float = 60
-    first_pause: float = 0.2
-    longest_pause: float = 10
-
-
 PATIENCE: Final = Patience()
 """A minute and a half at most for a host that is dead, a minute for one that throttles; a function has fifteen."""
-
-_NO_LIMIT: Final = timedelta(minutes=15)
-"""For one answer as a whole: as long as AWS lets a function live, for there is no word for never."""
-_RETRIES: Final = 1000  # more than fit into the time for them, which is what counts
 
 
 @lru_cache(maxsize=64)
 def store_of(root: str, patience: Patience = PATIENCE) -> ObjectStore:
     """The store below a URL. Credentials are the environment's, at the first request."""
     scheme = root.partition("://")[0]
-    given = client_options(_ENVIRONMENT[scheme]) if scheme in _ENVIRONMENT else {"allow_http": str(scheme == "http")}
-    options: ClientConfig = {
-        **cast("ClientConfig", given),
-        "connect_timeout": timedelta(seconds=patience.connecting),
-        "read_timeout": timedelta(seconds=patience.idle),
-        "timeout": _NO_LIMIT,
-    }
-    retries: RetryConfig = {
-        "max_retries": _RETRIES,
-        "retry_timeout": timedelta(seconds=patience.retrying),
-        "backoff": {
-            "init_backoff": timedelta(seconds=patience.first_pause),
-            "max_backoff": timedelta(seconds=patience.longest_pause),
-            "base": 3,
-        },
-    }
-    credentials = profile_credentials() if _ENVIRONMENT.get(scheme) == "AWS_" else None
-    settings: dict[str, Any] = {"client_options": options, "retry_config": retries}
-    if credentials is not None:
-        settings["credential_provider"] = credentials
-    return from_url(root, **settings)
+    return from_url(root, **connection_settings(scheme, patience, allow_http=scheme == "http"))
 
 
 def split(url: str, patience: Patience = PATIENCE) -> tuple[ObjectStore, str]:

@@ -34,7 +34,8 @@ from frazil_functions.reading.opening import (
     open_raw_store,
     read_raw,
 )
-from frazil_functions.reading.remote import PATIENCE, Patience
+from frazil_functions.reading.remote import PATIENCE
+from frazil_functions.storage import Patience
 
 UNSUPPORTED: Final = "unsupported "
 """What stands before the name of a type that Zarr does not have."""

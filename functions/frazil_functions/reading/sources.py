@@ -24,8 +24,9 @@ from frazil_functions.reading.encoding import (
     recode,
 )
 from frazil_functions.reading.opening import TIED, check_unchanged, open_raw, read_raw
-from frazil_functions.reading.remote import PATIENCE, Pages, Patience, is_remote
+from frazil_functions.reading.remote import PATIENCE, Pages, is_remote
 from frazil_functions.regions import Region
+from frazil_functions.storage import Patience
 from frazil_functions.tasks import FileSource
 
 logger = logging.getLogger(__name__)

@@ -6,14 +6,14 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 import icechunk
 
 from frazil_functions import versions
-from frazil_functions.errors import BackendError, InvalidInputError
+from frazil_functions.errors import BackendError, ConflictError, InvalidInputError
 from frazil_functions.forks import check_no_secret, dump_fork, read_fork, require_layout
 from frazil_functions.plan import Plan
 from frazil_functions.reading.encoding import Values
@@ -106,6 +106,7 @@ def start(
     *,
     repo: icechunk.Repository | None = None,
     wishes: Wishes | None = None,
+    proven: bool = False,
 ) -> Run:
     """Start a run of a plan, or join the one of the same plan that lives in the directory.
 
@@ -121,6 +122,8 @@ def start(
         The primary repository, where the plan's location does not open it with the environment's credentials.
     wishes
         What else is asked for.
+    proven
+        Whether the plan was proven in this process, as one is that was just made or read; it is proven here otherwise.
 
     Raises
     ------
@@ -133,57 +136,36 @@ def start(
         If a repository or the directory cannot be reached, or this machine's clock is wrong.
     """
     wishes = wishes or Wishes()
-    Reading(wishes.verify)  # refused before anything is done
-    check_run_id(directory.run_id)
-    differs = versions.difference(plan.versions)
-    if differs:
-        raise InvalidInputError(f"the plan was made with other versions ({differs}); plan again")
-    plan.prove()
-    for location in _locations(plan, repo):
-        if location is not None:
-            check_outside(directory.location, location)
-            if directory.location == runs_of(location):
-                raise InvalidInputError(
-                    f"{directory.location} is the place of all runs of {location}; name a folder for this one there"
-                )
-    joined = _join(plan, directory, wishes, repo)
-    if joined is not None:
-        return joined
+    locations = _locations(plan, repo)
+    _check(plan, directory, wishes, locations, proven=proven)
+    if directory.record() is not None:
+        return _join(plan, directory, wishes, repo)
+    try:
+        return _begin(plan, directory, wishes, repo, locations)
+    except ConflictError:
+        # What overlaps may be this very run, started and published by somebody else meanwhile.
+        if directory.record() is None:
+            raise
+        return _join(plan, directory, wishes, repo)
+
+
+def _begin(
+    plan: Plan,
+    directory: RunDirectory,
+    wishes: Wishes,
+    repo: icechunk.Repository | None,
+    locations: Sequence[Location | None],
+) -> Run:
+    """Start a run that nobody seems to have started."""
     plan = _agreed(plan, directory)
     opened = _open_existing(plan, repo)
-    asked, wishes = wishes, directory.put_wishes(wishes)
-    if asked.job != wishes.job:
-        raise InvalidInputError(
-            f"another job file was given for the run at {directory.location}; give this run another id, or take back "
-            "what was changed"
-        )
-    directory.put_plan(plan.to_json())
+    wishes = _keep(plan, directory, wishes)
     check_clock(directory.location)
     repos = tuple(
         one or _created(_named(location)) for one, location in zip(opened, plan.target.locations, strict=True)
     )
     with contextlib.ExitStack() as undo:
-        static = read_static(plan.template, plan.sources[0]) if plan.sources else {}
-        targets = []
-        key = branch_key(directory, _locations(plan, repo)[-1])
-        for one, location, base in zip(repos, _locations(plan, repo), plan.target.bases, strict=True):
-            private = PrivateBranch.make(one, location, key, plan.target.branch, _base(plan, one, base))
-            undo.callback(_remove, private)
-            targets.append(_initialise(plan, directory, private, static))
-        ours = RunRecord(
-            run_id=directory.run_id,
-            plan_hash=plan.hash,
-            work_hash=plan.work_hash,
-            started=time.time(),
-            versions=versions.versions(),
-            targets=tuple(targets),
-            regions=plan.region_count,
-            nbytes=plan.nbytes,
-            tasks=len(plan.tasks),
-            message=wishes.message or message_of(plan),
-            verify=wishes.verify,
-            job=wishes.job,
-        )
+        ours = _record(plan, directory, wishes, _targets(plan, directory, repos, locations, undo))
         # From here on the record may stand, whatever is said of it; branches that it does not name are garbage.
         made = undo.pop_all()
     record = directory.put_record(ours)
@@ -191,14 +173,80 @@ def start(
         return Run(directory, record, plan, repos)
     # Somebody else started the same run meanwhile.
     made.close()
-    return _check_same(open_run(directory, repo), plan, wishes)
+    return _join(plan, directory, wishes, repo)
 
 
-def _join(plan: Plan, directory: RunDirectory, wishes: Wishes, repo: icechunk.Repository | None) -> Run | None:
-    return _check_same(open_run(directory, repo), plan, wishes) if directory.record() is not None else None
+def _check(
+    plan: Plan, directory: RunDirectory, wishes: Wishes, locations: Iterable[Location | None], *, proven: bool
+) -> None:
+    """Refuse what can be told to be wrong before anything is opened."""
+    Reading(wishes.verify)
+    check_run_id(directory.run_id)
+    differs = versions.difference(plan.versions)
+    if differs:
+        raise InvalidInputError(f"the plan was made with other versions ({differs}); plan again")
+    if not proven:
+        plan.prove()
+    for location in locations:
+        if location is not None:
+            check_outside(directory.location, location)
+            if directory.location == runs_of(location):
+                raise InvalidInputError(
+                    f"{directory.location} is the place of all runs of {location}; name a folder for this one there"
+                )
 
 
-def _check_same(run: Run, plan: Plan, wishes: Wishes) -> Run:
+def _keep(plan: Plan, directory: RunDirectory, asked: Wishes) -> Wishes:
+    """Keep the plan and what is asked for beside it; returns what stands of that."""
+    wishes = directory.put_wishes(asked)
+    if asked.job != wishes.job:
+        raise InvalidInputError(
+            f"another job file was given for the run at {directory.location}; give this run another id, or take back "
+            "what was changed"
+        )
+    directory.put_plan(plan.to_json())
+    return wishes
+
+
+def _targets(
+    plan: Plan,
+    directory: RunDirectory,
+    repos: Sequence[icechunk.Repository],
+    locations: Sequence[Location | None],
+    undo: contextlib.ExitStack,
+) -> list[RunTarget]:
+    """A private branch with the template in every repository, which `undo` removes."""
+    static = read_static(plan.template, plan.sources[0]) if plan.sources else {}
+    key = branch_key(directory, locations[-1])
+    targets = []
+    for repo, location, base in zip(repos, locations, plan.target.bases, strict=True):
+        private = PrivateBranch.make(repo, location, key, plan.target.branch, _base(plan, repo, base))
+        undo.callback(_remove, private)
+        targets.append(_initialise(plan, directory, private, static))
+    return targets
+
+
+def _record(plan: Plan, directory: RunDirectory, wishes: Wishes, targets: Sequence[RunTarget]) -> RunRecord:
+    """What every driver goes by."""
+    return RunRecord(
+        run_id=directory.run_id,
+        plan_hash=plan.hash,
+        work_hash=plan.work_hash,
+        started=time.time(),
+        versions=versions.versions(),
+        targets=tuple(targets),
+        regions=plan.region_count,
+        nbytes=plan.nbytes,
+        tasks=len(plan.tasks),
+        message=wishes.message or message_of(plan),
+        verify=wishes.verify,
+        job=wishes.job,
+    )
+
+
+def _join(plan: Plan, directory: RunDirectory, wishes: Wishes, repo: icechunk.Repository | None) -> Run:
+    """The run that somebody else has started, if it is of the same work."""
+    run = open_run(directory, repo)
     if run.record.work_hash != plan.work_hash or run.record.job != wishes.job:
         raise InvalidInputError(
             f"run {run.run_id} was started with another plan or job file; give this one another run id, or take back "
@@ -210,7 +258,7 @@ def _check_same(run: Run, plan: Plan, wishes: Wishes) -> Run:
 def _agreed(plan: Plan, directory: RunDirectory) -> Plan:
     """The plan that the directory holds if an earlier start left one of the same work, else the given one."""
     data = directory.plan()
-    if data is None:
+    if data is None or data == plan.to_json():
         return plan
     found = Plan.from_json(data)
     if found.work_hash != plan.work_hash:
