@@ -102,7 +102,7 @@ def test_any_box_lands_under_its_own_labels_whatever_the_chunks(
     if turned is not None:
         parts = [part.isel({turned: slice(None, None, -1)}) for part in parts]
     named = data.draw(st.booleans())
-    region: Any = {dim: part for dim, part in box.items()} if named else "auto"
+    region: Any = dict(box) if named else "auto"
     archive.put(*parts, mode="region", append_dim="time", region=region, reorder=turned is not None, workers=3)
     xr.testing.assert_identical(archive.read().drop_attrs(deep=False), expected)
 
