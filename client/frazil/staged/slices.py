@@ -26,6 +26,9 @@ STEP_PAYLOAD: Final = 40_000
 _STEP_CHUNKS: Final = 512
 """How many chunks of dask a step has at most, unless more of them share a write unit."""
 
+_DATA_BYTES: Final = 4_096
+"""An array of so many bytes within a graph is data in memory, which a slice is made of."""
+
 _TOGETHER_BYTES: Final = 1 << 30
 """More bytes than this are cut though chunks of dask are then computed in two steps."""
 
@@ -128,16 +131,18 @@ class _Graph:
 
     def __init__(self, lazies: Sequence[Lazy]) -> None:
         self._graph: dict[Any, Any] = {}
-        self._names: dict[int, str] = {}
         if not lazies:
             return
-        import dask  # noqa: PLC0415 - whoever has a dask array has imported it
+        # Whoever has a dask array has imported it.
+        from dask.array.optimization import optimize  # noqa: PLC0415
+        from dask.core import flatten  # noqa: PLC0415
+        from dask.highlevelgraph import HighLevelGraph  # noqa: PLC0415
 
-        optimised = dask.optimize(*(lazy.source for lazy in lazies))  # type: ignore[attr-defined, no-untyped-call, unused-ignore]
-        for lazy, one in zip(lazies, optimised, strict=True):
-            self._names[id(lazy)] = one.name
-        for layers in {id(one.dask): one.dask for one in optimised}.values():
-            self._graph.update(layers)
+        sources = [lazy.source for lazy in lazies]
+        keys = list(flatten([source.__dask_keys__() for source in sources]))  # type: ignore[no-untyped-call]
+        # Optimised one by one, arrays would each compute again what they share.
+        whole = HighLevelGraph.merge(*(source.__dask_graph__() for source in sources))
+        self._graph.update(optimize(whole, keys))  # type: ignore[no-untyped-call, unused-ignore]
 
     def slices(self, regions: Sequence[tuple[Lazy, Region]]) -> GraphSlices:
         """What it takes to compute some regions."""
@@ -159,7 +164,7 @@ class _Graph:
             last = bisect_right(edges, stop - 1)
             held.append(range(first, last))
             inside.append(slice(start - edges[first], stop - edges[first]))
-        return GraphSlice(_nested((self._names[id(lazy)],), held), tuple(inside))
+        return GraphSlice(_nested((lazy.source.name,), held), tuple(inside))
 
 
 def _nested(key: tuple[Any, ...], axes: Sequence[range]) -> Any:  # noqa: ANN401 - lists in lists, as deep as dimensions
@@ -222,7 +227,7 @@ class _Family:
         ranges = tuple((dim, edges[start], edges[stop]) for edges, (dim, start, stop) in spans)
         regions = [(member, Region(member.grid.array, ranges)) for member in self._members]
         pickled, buffers = self._pickled(regions)
-        if len(pickled) > STEP_PAYLOAD and box.size > 1 and len(zlib.compress(pickled)) > STEP_PAYLOAD:
+        if len(pickled) > STEP_PAYLOAD and box.size > 1 and len(zlib.compress(pickled, 1)) > STEP_PAYLOAD:
             for half in _halves(box):
                 yield from self._prepared(half)
             return
@@ -257,8 +262,16 @@ def pickled(value: object, what: str, dumps: Callable[..., bytes]) -> tuple[byte
         If it cannot be pickled.
     """
     buffers: list[pickle.PickleBuffer] = []
+
+    def apart(buffer: pickle.PickleBuffer) -> bool:
+        """Take what is data; small arrays belong to what computes it, and stay in the pickle (True)."""
+        if buffer.raw().nbytes < _DATA_BYTES:
+            return True
+        buffers.append(buffer)
+        return False
+
     try:
-        content = dumps(value, protocol=5, buffer_callback=buffers.append)
+        content = dumps(value, protocol=5, buffer_callback=apart)
     except Exception as error:  # what an object's own pickling raises is up to the object
         raise InvalidInputError(
             f"{what} cannot be pickled, so it cannot reach a function: {error}. Open files and connections inside of "

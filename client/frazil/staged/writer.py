@@ -235,9 +235,9 @@ class DatasetWriter:
             checks.check_append(self._dataset, held, aim.append_dim, aim.group)
         if aim.region is None:
             return aim
-        parts = {} if aim.region == "auto" else dict(aim.region)
-        fixed = {dim: part for dim, part in parts.items() if isinstance(part, slice)}
-        if held is None or len(fixed) == len(parts):
+        given = None if isinstance(aim.region, str) else dict(aim.region)
+        fixed = {dim: part for dim, part in (given or {}).items() if isinstance(part, slice)}
+        if held is None or len(fixed) == len(given or ()) > 0:
             checks.check_region(self._dataset, held, fixed, aim.group)
         found = metadata.region_of(self._dataset, self._session.store, aim)
         checks.check_region(self._dataset, held, found, aim.group)

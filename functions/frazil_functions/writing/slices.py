@@ -133,7 +133,7 @@ def load_slices_written(data: bytes) -> SlicesWritten:
 
 def pack(pickled: Sequence[bytes]) -> bytes:
     """Pickles in few bytes: those of neighbouring slices differ in little."""
-    return zlib.compress(pickle.dumps(list(pickled)))
+    return zlib.compress(pickle.dumps(list(pickled)), 1)
 
 
 def _unpack(packed: bytes) -> list[bytes]:
