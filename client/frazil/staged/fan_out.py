@@ -45,8 +45,8 @@ def check_session(session: icechunk.Session) -> None:
         )
     if session.mode != icechunk.SessionMode.writable:
         raise InvalidInputError(
-            f"the session is {session.mode.name.lower()}: it was opened so, or has been committed. Nothing can be "
-            'written into it; open another one with repo.writable_session("main")'
+            f"the session is {'read-only' if session.read_only else 'one that moves nodes'}: it was opened so, or has "
+            'been committed. Nothing can be written into it; open another one with repo.writable_session("main")'
         )
 
 

@@ -116,7 +116,7 @@ class _Store(ZarrStore):
 
 def _check_counted(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
     for key in _COUNTED:
-        if ours.get(key) != theirs.get(key):
+        if key in ours and key in theirs and ours[key] != theirs[key]:
             raise InvalidInputError(
                 f"the values of {name!r} need {key} {ours.get(key)!r}, and the group stores them with "
                 f"{theirs.get(key)!r}; what is stored would mean something else. Bring them to what the group can hold"
