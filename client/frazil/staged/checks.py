@@ -9,6 +9,7 @@ import xarray as xr
 from frazil.staged.metadata import place
 from frazil.staged.slices import is_dask
 from frazil_functions.errors import InvalidInputError, LabelError, nearest
+from frazil_functions.reading.times import calendar_name
 
 _TEXT: Final = "OUT"
 """Kinds of types of strings of any length, and of objects."""
@@ -177,7 +178,7 @@ def _calendar(variable: xr.Variable) -> str | None:
         named = variable.attrs.get("calendar", "standard")
     else:
         return None
-    return "standard" if named in _DATES else named
+    return "standard" if named in _DATES else None if named is None else calendar_name(named)
 
 
 def _check_dims(name: Hashable, one: xr.Variable, other: xr.Variable, free: set[Any], where: str) -> None:

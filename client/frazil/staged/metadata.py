@@ -21,6 +21,8 @@ from xarray.core import indexing
 
 from frazil.staged.slices import Deferred, is_dask, pickled
 from frazil_functions.errors import ExistingGroupError, InvalidInputError
+from frazil_functions.reading.encoding import is_time_unit
+from frazil_functions.reading.times import recount
 
 type Mode = Literal["w", "w-", "a", "a-", "r+"]
 type Region = Mapping[str, slice | Literal["auto"]] | Literal["auto"]
@@ -31,7 +33,7 @@ _NUMBERS: Final = "biufc"
 _CARRIED: Final = 64_000
 """A lazy variable that carries more bytes than this is in memory behind what looks like a file."""
 
-_COUNTED: Final = ("units", "calendar", "scale_factor", "add_offset")
+_COUNTED: Final = ("units", "scale_factor", "add_offset")
 """Attributes without which stored numbers mean something else."""
 
 
@@ -116,11 +118,23 @@ class _Store(ZarrStore):
 
 def _check_counted(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
     for key in _COUNTED:
-        if key in ours and key in theirs and ours[key] != theirs[key]:
+        same = ours.get(key) == theirs.get(key) or (key == "units" and _same_count(name, ours, theirs))
+        if key in ours and key in theirs and not same:
             raise InvalidInputError(
                 f"the values of {name!r} need {key} {ours.get(key)!r}, and the group stores them with "
                 f"{theirs.get(key)!r}; what is stored would mean something else. Bring them to what the group can hold"
             )
+
+
+def _same_count(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Whether two units of time are one, written in two ways."""
+    units = ours.get("units"), theirs.get("units")
+    if not (is_time_unit(units[0]) and is_time_unit(units[1])):
+        return False
+    counted = recount(
+        name, np.arange(2), (str(units[0]), str(units[1])), str(theirs.get("calendar", "standard")), "<f8"
+    )
+    return bool((counted == np.arange(2)).all())
 
 
 def lies_in_files(name: Hashable, variable: xr.Variable) -> bool:

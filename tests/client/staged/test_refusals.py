@@ -36,7 +36,7 @@ APPENDS: dict[str, tuple[Callable[[], xr.Dataset], type[Exception], str]] = {
     "sizes": (lambda: later().isel(lon=slice(3)), InvalidInputError, "'lon'"),
     "labels": (lambda: later().assign_coords(lat=[-10.0, 0.0, 11.0]), LabelError, "'lat' is 11.0"),
     "flipped labels": (lambda: later().isel(lat=slice(None, None, -1)), LabelError, "'lat' is 10.0"),
-    "calendar": (noleap, LabelError, "'time' counts in the calendar 'noleap'"),
+    "calendar": (noleap, LabelError, "'time' counts in the calendar '365_day'"),
     "missing variable": (lambda: later().drop_vars("pr"), InvalidInputError, "lacks 'pr'"),
     "new variable": (lambda: later().assign(new=later()["tas"]), InvalidInputError, "no 'new'"),
     "dimensions": (lambda: later().rename(lon="x"), InvalidInputError, "'x'"),
