@@ -8,6 +8,8 @@ from frazil.execution.serial import SerialExecutor
 from frazil.job import convert, plan
 from frazil.report import Progress, Result
 from frazil.running import resume, run, runs
+from frazil.staged.arrays import store_dask
+from frazil.staged.writer import DatasetWriter, to_icechunk
 from frazil_functions import __version__ as __version__
 from frazil_functions.errors import (
     BackendError,
@@ -35,6 +37,7 @@ __all__ = [
     "Calls",
     "Collected",
     "ConflictError",
+    "DatasetWriter",
     "Executor",
     "ExistingGroupError",
     "FrazilError",
@@ -63,4 +66,6 @@ __all__ = [
     "resume",
     "run",
     "runs",
+    "store_dask",
+    "to_icechunk",
 ]

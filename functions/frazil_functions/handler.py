@@ -13,6 +13,8 @@ from frazil_functions.errors import FrazilError, InvalidInputError
 from frazil_functions.events import Answer, answer
 from frazil_functions.reading.scanning import ScanTask, dump_scan, scan_task
 from frazil_functions.tasks import WriteTask, dump_written
+from frazil_functions.writing.slices import SliceTask, dump_slices_written
+from frazil_functions.writing.slices import write_slices as compute_and_write
 from frazil_functions.writing.task import write_task
 from frazil_functions.writing.verifying import VerifyTask, dump_checks, verify_task
 
@@ -27,6 +29,11 @@ def scan(task: ScanTask) -> bytes:
 def write(task: WriteTask) -> bytes:
     """Write the task's regions; return what it put into the run directory."""
     return dump_written(write_task(task))
+
+
+def write_slices(task: SliceTask) -> bytes:
+    """Compute and write the task's slices; return the fork that refers to them."""
+    return dump_slices_written(compute_and_write(task))
 
 
 def verify(task: VerifyTask) -> bytes:

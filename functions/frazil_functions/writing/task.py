@@ -8,12 +8,8 @@ codecs run on as many threads as there are processors. Receipts are put on a thr
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
-from dataclasses import dataclass, field
-from queue import SimpleQueue
-from typing import Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import icechunk
 
@@ -24,36 +20,12 @@ from frazil_functions.reading.sources import FileSources, Source
 from frazil_functions.regions import Region
 from frazil_functions.tasks import RegionReceipt, WriteTask, Written
 from frazil_functions.text import words
+from frazil_functions.writing.overlap import PATIENCE_SECONDS, Budget, run_loop
 from frazil_functions.writing.parts import Part, Parts
 from frazil_functions.writing.targets import Target, check_values, completed
 
 _IN_FLIGHT: Final = 64
 """How many regions may be encoded at once, however small they are."""
-
-_LOOK_SECONDS: Final = 0.2
-"""How often the caller's thread looks for signals while it waits."""
-
-_PATIENCE_SECONDS: Final = 2.0
-"""How long an interrupted task goes on writing what it began, and then putting receipts of it."""
-
-
-@dataclass(slots=True)
-class _Budget:
-    """Bytes of values held at once; a region larger than all of it goes alone."""
-
-    limit: int
-    held: int = 0
-    freed: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-    async def take(self, nbytes: int) -> None:
-        async with self.freed:
-            await self.freed.wait_for(lambda: self.held == 0 or self.held + nbytes <= self.limit)
-            self.held += nbytes
-
-    async def give(self, nbytes: int) -> None:
-        async with self.freed:
-            self.held -= nbytes
-            self.freed.notify_all()
 
 
 def write_task(task: WriteTask, source: Source | None = None) -> Written:
@@ -88,39 +60,7 @@ def write_task(task: WriteTask, source: Source | None = None) -> Written:
         )
     with FileSources(task.sources, task.append_dim) as sources:
         stopping = threading.Event()
-        return _run(_write(task, sources, source or sources, stopping), stopping)
-
-
-def _run[R](work: Coroutine[Any, Any, R], stopping: threading.Event) -> R:
-    """Run in an event loop of its own; the caller's thread may have one already, as notebooks do.
-
-    An interrupt sets `stopping`, which the work looks at before every region, and cancels what it waits for.
-    """
-    running: SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = SimpleQueue()
-
-    async def main() -> R:
-        task = asyncio.current_task()
-        assert task is not None
-        running.put((asyncio.get_running_loop(), task))
-        return await work
-
-    with ThreadPoolExecutor(1, "frazil-loop") as thread:
-        done = thread.submit(lambda: asyncio.run(main()))
-        try:
-            # A signal may have met another thread, and this one, which is to handle it, sleeps until it is woken.
-            while not wait([done], timeout=_LOOK_SECONDS).done:
-                pass
-            return done.result()
-        except BaseException:
-            # An interrupt ends this wait and not the loop, and leaving the pool waits for the loop.
-            stopping.set()
-            if done.cancel():
-                work.close()
-            elif not done.done():
-                loop, task = running.get()
-                with suppress(RuntimeError):  # the loop has ended meanwhile
-                    loop.call_soon_threadsafe(task.cancel)
-            raise
+        return run_loop(_write(task, sources, source or sources, stopping), stopping)
 
 
 async def _write(task: WriteTask, files: FileSources, source: Source, stopping: threading.Event) -> Written:
@@ -132,7 +72,7 @@ async def _write(task: WriteTask, files: FileSources, source: Source, stopping: 
             await work.read_and_write(stopping)
             await work.finish()
         except BaseException as error:  # whatever ends the task, what was written whole keeps its receipt
-            patience = _PATIENCE_SECONDS if isinstance(error, asyncio.CancelledError) else None
+            patience = PATIENCE_SECONDS if isinstance(error, asyncio.CancelledError) else None
             await work.stop(patience)
             await parts.close(patience)
             raise
@@ -150,7 +90,7 @@ class _Work:
         self._source = source
         self._parts = parts
         self._reader = reader
-        self._budget = _Budget(task.memory_bytes)
+        self._budget = Budget(task.memory_bytes)
         self._room = asyncio.Semaphore(_IN_FLIGHT)
         self._writes: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
