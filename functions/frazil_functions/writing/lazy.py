@@ -15,6 +15,9 @@ from frazil_functions.reading.encoding import Values
 
 _ZARR_FORMAT: Final = 3
 
+_NESTED: Final = (list, tuple)
+"""What dask returns for keys that are nested in lists."""
+
 
 class Slices(Protocol):
     """Slices of lazy arrays that are computed together."""
@@ -75,11 +78,19 @@ class GraphSlices:
 
     def compute(self) -> list[Values]:
         """Compute every chunk once, on threads of this process."""
-        from dask.array.core import concatenate3  # noqa: PLC0415 - dask is there where data is dask, and only there
-        from dask.threaded import get  # noqa: PLC0415 - as above
+        from dask.threaded import get  # noqa: PLC0415 - dask is there where data is dask, and only there
 
         found = get(self.graph, [one.keys for one in self.slices])
-        return [
-            np.asarray(concatenate3(chunks) if one.inside else chunks)[one.inside]  # type: ignore[no-untyped-call]
-            for one, chunks in zip(self.slices, found, strict=True)
-        ]
+        return [_whole(chunks)[one.inside] for one, chunks in zip(self.slices, found, strict=True)]
+
+
+def _whole(chunks: Any) -> Values:  # noqa: ANN401 - lists in lists, as deep as dimensions
+    """Chunks put together; one alone is not copied."""
+    one = chunks
+    while isinstance(one, _NESTED) and len(one) == 1:
+        (one,) = one
+    if isinstance(one, _NESTED):
+        from dask.array.core import concatenate3  # noqa: PLC0415 - as above
+
+        one = concatenate3(chunks)  # type: ignore[no-untyped-call]
+    return np.asarray(one)

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from moto.server import ThreadedMotoServer
 
 import frazil
 from frazil.execution.serial import SerialCalls
@@ -247,6 +249,39 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] in {{"dask",
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_what_looks_lazy_and_lies_in_memory_is_written_by_the_client(session: icechunk.Session) -> None:
+    raw = xr.Dataset({"v": ("x", np.arange(20_000, dtype="i2"), {"scale_factor": 0.5, "_FillValue": -1})})
+    frazil.to_icechunk(xr.decode_cf(raw), session, executor=Planning())
+    np.testing.assert_array_equal(read(session)["v"], np.arange(20_000) / 2)
+
+
+def test_chunks_that_never_meet_write_units_are_cut_before_they_fill_the_memory(session: icechunk.Session) -> None:
+    values = da.zeros((6001, 1 << 16), chunks=(7, 1 << 16), dtype="f8")  # three gigabytes that nobody computes
+    ds = xr.Dataset({"v": (("x", "y"), values)})
+    ds["v"].encoding["chunks"] = (1000, 1 << 16)
+    tasks = tasks_of(ds.isel(x=slice(3, None)), session)
+    assert max(step.nbytes for task in tasks for step in task.steps) <= 1 << 30
+
+
+def test_a_session_opened_with_keys_is_refused_where_functions_write(tmp_path: Path) -> None:
+    keys = {"access_key_id": "key", "secret_access_key": "very secret", "region": "us-east-1"}
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bucket", method="PUT")).close()  # noqa: S310
+        storage = icechunk.s3_storage(
+            bucket="bucket", prefix="a", endpoint_url=endpoint, allow_http=True, force_path_style=True, **keys
+        )
+        session = icechunk.Repository.create(storage).writable_session("main")
+        with pytest.raises(frazil.InvalidInputError, match="would travel in plain text"):
+            frazil.to_icechunk(dataset().chunk(time=6), session, executor=Planning())
+        assert not session.has_uncommitted_changes
+    finally:
+        server.stop()
 
 
 @pytest.mark.slow
