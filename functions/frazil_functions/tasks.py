@@ -60,7 +60,8 @@ class FileSource:
     url
         A local path, or an s3://, gs://, az:// or https:// URL.
     engine
-        The name of the Xarray engine that opens it.
+        The name of the Xarray engine that opens it; empty for a dataset that the client has, whose slices travel with
+        the tasks.
     start, stop
         Where its values lie along the append dimension of the target; 0, 0 without one.
     fingerprint
@@ -80,6 +81,27 @@ class FileSource:
     fingerprint: str = ""
     recode: tuple[str, ...] = ()
     places: dict[str, tuple[Piece, ...]] = field(default_factory=dict)
+
+    @property
+    def travels(self) -> bool:
+        """Whether its values travel with the tasks, so that only who has the dataset can make them."""
+        return not self.engine
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Slices of lazy arrays that travel with a task: code, made by the client, which has the dataset.
+
+    Attributes
+    ----------
+    packed
+        What it takes to compute each region, in the order of the task: see `frazil_functions.writing.lazy`.
+    buffers
+        For each of them, the data that it carries in memory.
+    """
+
+    packed: bytes
+    buffers: tuple[tuple[bytes, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +139,8 @@ class WriteTask:
     flush_seconds
         After how many seconds a first receipt is put there; each next waits twice as long, at most a
         minute.
+    carried
+        The values, where the source is a dataset that the client has.
     """
 
     run_id: str
@@ -133,6 +157,7 @@ class WriteTask:
     versions: dict[str, str] = field(default_factory=dict)
     extents: dict[str, tuple[int, int]] = field(default_factory=dict)
     flush_seconds: float = 2.0
+    carried: Carried | None = None
 
     def __post_init__(self) -> None:
         _check_pairs(self.forks, self.bases)

@@ -8,9 +8,9 @@ import icechunk
 import zarr
 
 from frazil.execution.executor import Executor
+from frazil.lazy.slices import Lazy, is_dask, prepare
 from frazil.running import using
 from frazil.staged.fan_out import check_can_travel, check_session, fan_out
-from frazil.staged.slices import Lazy, is_dask, prepare
 from frazil_functions.errors import InvalidInputError, UnalignedRegionError
 from frazil_functions.grids import WriteGrid
 from frazil_functions.regions import Region

@@ -6,8 +6,8 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from frazil.lazy.slices import is_dask
 from frazil.staged.metadata import place
-from frazil.staged.slices import is_dask
 from frazil_functions.errors import InvalidInputError, LabelError, nearest
 from frazil_functions.reading.times import calendar_name
 

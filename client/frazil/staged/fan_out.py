@@ -10,8 +10,8 @@ import icechunk
 
 from frazil.execution.executor import Executor
 from frazil.execution.results import results
+from frazil.lazy.slices import Prepared
 from frazil.planning.cut import MEMORY_REGIONS, TASK_BYTES, TASK_MOST_BYTES
-from frazil.staged.slices import Prepared
 from frazil_functions import handler, versions
 from frazil_functions.errors import FrazilError, InvalidInputError, ReceiptError
 from frazil_functions.forks import ForkState, check_no_secret, dump_fork, load_fork, node_id, read_fork, require_layout
@@ -19,7 +19,8 @@ from frazil_functions.grids import WriteGrid
 from frazil_functions.regions import Region
 from frazil_functions.runs.admit import difference
 from frazil_functions.text import words
-from frazil_functions.writing.slices import SliceTask, load_slices_written, pack
+from frazil_functions.writing.lazy import pack
+from frazil_functions.writing.slices import SliceTask, load_slices_written
 
 TASK_PAYLOAD: Final = 60_000
 """How many bytes a task takes at most, beside the data in memory that its slices are made of."""

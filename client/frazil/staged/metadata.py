@@ -3,7 +3,6 @@
 So what becomes of encodings, attributes and existing variables is what `Dataset.to_zarr` makes of them.
 """
 
-import pickle
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,21 +16,15 @@ import zarr.errors
 from xarray.backends.common import ArrayWriter
 from xarray.backends.writers import _validate_dataset_names, dump_to_store
 from xarray.backends.zarr import ZarrStore
-from xarray.core import indexing
 
-from frazil.staged.slices import Deferred, is_dask, pickled
+from frazil.lazy.encoded import deferred, lies_in_files
+from frazil.lazy.slices import Deferred, is_dask
 from frazil_functions.errors import ExistingGroupError, InvalidInputError
 from frazil_functions.reading.encoding import is_time_unit
 from frazil_functions.reading.times import recount
 
 type Mode = Literal["w", "w-", "a", "a-", "r+"]
 type Region = Mapping[str, slice | Literal["auto"]] | Literal["auto"]
-
-_NUMBERS: Final = "biufc"
-"""Kinds of types that are encoded alike, whatever their values are."""
-
-_CARRIED: Final = 64_000
-"""A lazy variable that carries more bytes than this is in memory behind what looks like a file."""
 
 _COUNTED: Final = ("units", "scale_factor", "add_offset")
 """Attributes without which stored numbers mean something else."""
@@ -95,17 +88,8 @@ class _Store(ZarrStore):
             {name: one for name, one in new.items() if name not in files}, attributes
         )
         self.encoded.update(rest)
-        self.encoded.update({name: self._deferred(str(name), one) for name, one in files.items()})
+        self.encoded.update({name: deferred(str(name), one) for name, one in files.items()})
         return {name: self.encoded[name].copy(deep=False) for name in variables}, attributes
-
-    def _deferred(self, name: str, variable: xr.Variable) -> xr.Variable:
-        # Numbers are encoded alike whatever they are, so a zero shows what they become.
-        zero = xr.Variable(variable.dims, np.zeros((1,) * variable.ndim, variable.dtype), variable.attrs)
-        zero.encoding = dict(variable.encoding)
-        one = self.encode_variable(zero, name=name)  # type: ignore[no-untyped-call]
-        encoded = xr.Variable(variable.dims, Deferred(name, variable, one.dtype), one.attrs)
-        encoded.encoding = one.encoding
-        return encoded
 
     def set_variables(self, variables: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401 - as Xarray has it
         """Make or find the arrays, unless values were encoded to other units than an array has."""
@@ -135,22 +119,6 @@ def _same_count(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -
         name, np.arange(2), (str(units[0]), str(units[1])), str(theirs.get("calendar", "standard")), "<f8"
     )
     return bool((counted == np.arange(2)).all())
-
-
-def lies_in_files(name: Hashable, variable: xr.Variable) -> bool:
-    """Whether a variable's numbers are still to be read, by whoever has the variable.
-
-    Raises
-    ------
-    InvalidInputError
-        If they are, and the variable cannot be pickled.
-    """
-    data = variable._data  # noqa: SLF001 - whatever else tells it reads the data
-    lazy = isinstance(data, indexing.ExplicitlyIndexed) and not variable._in_memory  # noqa: SLF001 - as above
-    if not lazy or variable.dtype.kind not in _NUMBERS or not variable.size:
-        return False
-    content, buffers = pickled(variable, f"the lazy variable {name!r}", pickle.dumps)
-    return len(content) + sum(map(len, buffers)) <= _CARRIED
 
 
 def write(

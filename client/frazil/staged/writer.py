@@ -6,15 +6,15 @@ from typing import Any, Literal, Self, get_args
 
 import icechunk
 import xarray as xr
-from xarray.backends.api import DATAARRAY_NAME, DATAARRAY_VARIABLE
 
 from frazil.execution.executor import Executor
+from frazil.lazy.encoded import as_dataset
+from frazil.lazy.slices import Lazy, Prepared, prepare
 from frazil.running import using
 from frazil.staged import checks, metadata
 from frazil.staged.arrays import grid_of, region_of
 from frazil.staged.fan_out import check_can_travel, check_session, fan_out
 from frazil.staged.metadata import Addressed, Aim, Collected, Mode, Region
-from frazil.staged.slices import Lazy, Prepared, prepare
 from frazil_functions.errors import InvalidInputError, nearest
 from frazil_functions.grids import WriteGrid
 
@@ -69,7 +69,7 @@ class DatasetWriter:
         executor: Executor | None = None,
     ) -> None:
         check_session(session)
-        self._dataset = _as_dataset(ds)
+        self._dataset = as_dataset(ds)
         self._session = session
         self._safe_chunks = safe_chunks
         self._align_chunks = align_chunks
@@ -308,18 +308,3 @@ def _lazy(one: Addressed) -> Lazy | None:
     grid = grid_of(one.target)
     region = region_of(grid, one.region or None, one.source.shape)
     return None if region is None else Lazy(one.source, grid, region)
-
-
-def _as_dataset(obj: xr.Dataset | xr.DataArray) -> xr.Dataset:
-    """A dataset; a DataArray becomes one under the names that `xarray.open_dataarray` knows."""
-    if isinstance(obj, xr.Dataset):
-        return obj
-    if not isinstance(obj, xr.DataArray):
-        raise InvalidInputError(f"a Dataset or DataArray is needed, and this is a {type(obj).__name__}")
-    if obj.name is None:
-        return obj.to_dataset(name=DATAARRAY_VARIABLE)
-    if obj.name in obj.coords or obj.name in obj.dims:
-        found = obj.to_dataset(name=DATAARRAY_VARIABLE)
-        found.attrs[DATAARRAY_NAME] = obj.name
-        return found
-    return obj.to_dataset()

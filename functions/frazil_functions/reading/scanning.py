@@ -241,7 +241,7 @@ def _variables(
                     labels[digest] = found
         yield (
             name,
-            VariableMetadata(dims, variable.shape, dtype, attributes, digest, _decoded_dtype(variable, url, name)),
+            VariableMetadata(dims, variable.shape, dtype, attributes, digest, decoded_dtype(variable, url, name)),
         )
 
 
@@ -278,7 +278,14 @@ def stored_dtype(variable: xr.Variable) -> str:
     return f"{UNSUPPORTED}{variable.dtype}"
 
 
-def _decoded_dtype(variable: xr.Variable, url: str, name: str) -> str | None:
+def decoded_dtype(variable: xr.Variable, url: str, name: str) -> str | None:
+    """The type that a packed variable has when it is unpacked; None if it is not packed.
+
+    Raises
+    ------
+    SourceError
+        If its attributes do not say.
+    """
     if not {"scale_factor", "add_offset"} & variable.attrs.keys():
         return None
     empty = xr.Variable(variable.dims, np.empty((0,) * variable.ndim, variable.dtype), variable.attrs)

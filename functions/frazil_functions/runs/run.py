@@ -1,10 +1,10 @@
 """One run as every driver sees it: its directory, its record, its plan, its repositories; and the tasks it has."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, Protocol
 
 import icechunk
 
@@ -12,16 +12,29 @@ from frazil_functions import versions
 from frazil_functions.errors import IncompleteRunError, InvalidInputError
 from frazil_functions.forks import node_id, read_fork
 from frazil_functions.plan import Plan
+from frazil_functions.reading.encoding import Values
 from frazil_functions.regions import Region
 from frazil_functions.repositories import open_repository
 from frazil_functions.rundir import RunDirectory, RunRecord
 from frazil_functions.runs.admit import Expected, ExpectedFork
 from frazil_functions.runs.gather import Gathering, Sink
 from frazil_functions.runs.publish import PrivateBranch
-from frazil_functions.tasks import WriteTask
+from frazil_functions.tasks import Carried, WriteTask
 
 FLUSH_SECONDS: Final = 2.0
 """When a task puts its first receipt; the following ones come after twice as long each."""
+
+
+class Carrier(Protocol):
+    """Who has the dataset that a plan was made from."""
+
+    def static(self) -> Mapping[str, Values]:
+        """The values of the template's static arrays."""
+        ...
+
+    def carry(self, regions: Sequence[Region]) -> Carried:
+        """What it takes to compute some regions, each within the extents of the template."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,12 +47,15 @@ class Run:
         Where it lives, what it says of itself, and what it does.
     repos
         The repositories that it publishes to, the primary last.
+    carrier
+        Who has the dataset that its values are taken from, where they lie in no files.
     """
 
     directory: RunDirectory
     record: RunRecord
     plan: Plan
     repos: tuple[icechunk.Repository, ...]
+    carrier: Carrier | None = None
 
     @property
     def run_id(self) -> str:
@@ -106,7 +122,16 @@ class Run:
         regions = tuple(region for region in tasks[number].regions if region not in written)
         if not regions:
             return None
+        carried = None
+        if any(source.travels for source in self.plan.sources):
+            if self.carrier is None:
+                raise InvalidInputError(
+                    f"run {self.run_id} writes a dataset that lies in no files, so only who has it can go on with the "
+                    "run: frazil.resume(repo, run_id, source=dataset)"
+                )
+            carried = self.carrier.carry([region.within(self.plan.template.extents) for region in regions])
         return WriteTask(
+            carried=carried,
             run_id=self.run_id,
             plan_hash=self.record.plan_hash,
             number=number,

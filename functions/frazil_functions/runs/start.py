@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,7 +24,7 @@ from frazil_functions.rundir import RunDirectory, RunRecord, RunTarget, check_ou
 from frazil_functions.runs.clocks import check_clock
 from frazil_functions.runs.disjoint import check_disjoint
 from frazil_functions.runs.publish import PrivateBranch, tip_of
-from frazil_functions.runs.run import Run, open_run
+from frazil_functions.runs.run import Carrier, Run, open_run
 from frazil_functions.runs.template import read_static, write_template
 from frazil_functions.runs.verify import Reading
 from frazil_functions.storage import holds_only
@@ -107,6 +108,7 @@ def start(
     repo: icechunk.Repository | None = None,
     wishes: Wishes | None = None,
     proven: bool = False,
+    carrier: Carrier | None = None,
 ) -> Run:
     """Start a run of a plan, or join the one of the same plan that lives in the directory.
 
@@ -124,6 +126,8 @@ def start(
         What else is asked for.
     proven
         Whether the plan was proven in this process, as one is that was just made or read; it is proven here otherwise.
+    carrier
+        Who has the dataset that the plan was made from, where that lies in no files.
 
     Raises
     ------
@@ -139,14 +143,15 @@ def start(
     locations = _locations(plan, repo)
     _check(plan, directory, wishes, locations, proven=proven)
     if directory.record() is not None:
-        return _join(plan, directory, wishes, repo)
+        return replace(_join(plan, directory, wishes, repo), carrier=carrier)
     try:
-        return _begin(plan, directory, wishes, repo, locations)
+        begun = _begin(plan, directory, wishes, repo, locations, carrier)
     except ConflictError:
         # What overlaps may be this very run, started and published by somebody else meanwhile.
         if directory.record() is None:
             raise
-        return _join(plan, directory, wishes, repo)
+        begun = _join(plan, directory, wishes, repo)
+    return replace(begun, carrier=carrier)
 
 
 def _begin(
@@ -155,6 +160,7 @@ def _begin(
     wishes: Wishes,
     repo: icechunk.Repository | None,
     locations: Sequence[Location | None],
+    carrier: Carrier | None,
 ) -> Run:
     """Start a run that nobody seems to have started."""
     plan = _agreed(plan, directory)
@@ -165,7 +171,8 @@ def _begin(
         one or _created(_named(location)) for one, location in zip(opened, plan.target.locations, strict=True)
     )
     with contextlib.ExitStack() as undo:
-        ours = _record(plan, directory, wishes, _targets(plan, directory, repos, locations, undo))
+        static = _static(plan, carrier)
+        ours = _record(plan, directory, wishes, _targets(plan, static, directory, repos, locations, undo))
         # From here on the record may stand, whatever is said of it; branches that it does not name are garbage.
         made = undo.pop_all()
     record = directory.put_record(ours)
@@ -208,15 +215,29 @@ def _keep(plan: Plan, directory: RunDirectory, asked: Wishes) -> Wishes:
     return wishes
 
 
+def _static(plan: Plan, carrier: Carrier | None) -> Mapping[str, Values]:
+    """The values of what is written once."""
+    if not plan.sources:
+        return {}
+    if not plan.sources[0].travels:
+        return read_static(plan.template, plan.sources[0])
+    if carrier is None:
+        raise InvalidInputError(
+            "the plan writes a dataset that lies in no files, so only who has it can start the run: "
+            "frazil.run(plan, source=dataset)"
+        )
+    return carrier.static()
+
+
 def _targets(
     plan: Plan,
+    static: Mapping[str, Values],
     directory: RunDirectory,
     repos: Sequence[icechunk.Repository],
     locations: Sequence[Location | None],
     undo: contextlib.ExitStack,
 ) -> list[RunTarget]:
     """A private branch with the template in every repository, which `undo` removes."""
-    static = read_static(plan.template, plan.sources[0]) if plan.sources else {}
     key = branch_key(directory, locations[-1])
     targets = []
     for repo, location, base in zip(repos, locations, plan.target.bases, strict=True):

@@ -4,6 +4,9 @@ A slice of a file is a lazy variable of Xarray with the encoding of its target; 
 the graph that its chunks need, and no more. Where they are written is not known here.
 """
 
+import pickle
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -11,7 +14,10 @@ import numpy as np
 import xarray as xr
 from xarray.backends.zarr import encode_zarr_variable
 
+from frazil_functions.errors import FrazilError, SourceError, UnreachableSourceError
 from frazil_functions.reading.encoding import Values
+from frazil_functions.regions import Region
+from frazil_functions.text import words
 
 _ZARR_FORMAT: Final = 3
 
@@ -82,6 +88,61 @@ class GraphSlices:
 
         found = get(self.graph, [one.keys for one in self.slices])
         return [_whole(chunks)[one.inside] for one, chunks in zip(self.slices, found, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySlices:
+    """Slices of arrays in memory, which travel as they are.
+
+    Attributes
+    ----------
+    arrays
+        Their values, as their targets store them.
+    """
+
+    arrays: tuple[Values, ...]
+
+    def compute(self) -> list[Values]:
+        """The values."""
+        return list(self.arrays)
+
+
+def pack(pickled: Sequence[bytes]) -> bytes:
+    """Pickles in few bytes: those of neighbouring slices differ in little."""
+    return zlib.compress(pickle.dumps(list(pickled)), 1)
+
+
+def unpack(packed: bytes) -> list[bytes]:
+    """What `pack` packed; the pickles in it stay what they are."""
+    found: list[bytes] = pickle.loads(zlib.decompress(packed))  # noqa: S301 - from the client, as the code is
+    return found
+
+
+def computed(pickled: bytes, buffers: Sequence[bytes], regions: Sequence[Region]) -> list[Values]:
+    """Compute slices that a client pickled.
+
+    Parameters
+    ----------
+    pickled, buffers
+        The slices, and what they carry apart.
+    regions
+        Where they belong, for messages.
+
+    Raises
+    ------
+    SourceError
+        If that fails; an UnreachableSourceError if it may pass.
+    """
+    where = ", ".join(map(str, regions))
+    try:
+        slices: Slices = pickle.loads(pickled, buffers=buffers)  # noqa: S301 - from the client, as the code is
+        return slices.compute()
+    except FrazilError:
+        raise
+    except (ConnectionError, TimeoutError) as error:
+        raise UnreachableSourceError(f"{where} could not be read: {words(error)}") from error
+    except Exception as error:  # what somebody's own graph or file raises is up to them
+        raise SourceError(f"{where} could not be computed: {type(error).__name__}: {words(error)}") from error
 
 
 def _whole(chunks: Any) -> Values:  # noqa: ANN401 - lists in lists, as deep as dimensions

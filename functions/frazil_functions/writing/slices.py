@@ -6,11 +6,8 @@ allows. What comes back is the fork and what it is said to hold, as data; whethe
 
 import asyncio
 import os
-import pickle
 import threading
 import time
-import zlib
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,17 +21,15 @@ from frazil_functions import versions
 from frazil_functions.decoding import from_msgpack
 from frazil_functions.errors import (
     BackendError,
-    FrazilError,
     ReceiptError,
     SourceError,
-    UnreachableSourceError,
     VersionError,
 )
 from frazil_functions.forks import dump_fork, load_fork
 from frazil_functions.reading.encoding import Values
 from frazil_functions.regions import Region
 from frazil_functions.text import words
-from frazil_functions.writing.lazy import Slices
+from frazil_functions.writing.lazy import computed, unpack
 from frazil_functions.writing.overlap import PATIENCE_SECONDS, Budget, run_loop
 
 _ANY_TYPE: Final = "OTUSV"
@@ -131,16 +126,6 @@ def load_slices_written(data: bytes) -> SlicesWritten:
         raise ReceiptError(f"what a function returned cannot be read: {error}") from error
 
 
-def pack(pickled: Sequence[bytes]) -> bytes:
-    """Pickles in few bytes: those of neighbouring slices differ in little."""
-    return zlib.compress(pickle.dumps(list(pickled)), 1)
-
-
-def _unpack(packed: bytes) -> list[bytes]:
-    found: list[bytes] = pickle.loads(zlib.decompress(packed))  # noqa: S301 - from the client, as the code is
-    return found
-
-
 def write_slices(task: SliceTask) -> SlicesWritten:
     """Compute a task's slices and write them into a fork of its own.
 
@@ -189,7 +174,7 @@ class _Work:
         writes: set[asyncio.Task[None]] = set()
         with ThreadPoolExecutor(1, "frazil-compute") as computer:
             try:
-                for step, pickled in zip(self.task.steps, _unpack(self.task.slices), strict=True):
+                for step, pickled in zip(self.task.steps, unpack(self.task.slices), strict=True):
                     await budget.take(step.nbytes)
                     if stopping.is_set():
                         raise asyncio.CancelledError  # noqa: TRY301 - as if the wait before it had been cancelled
@@ -212,16 +197,7 @@ class _Work:
             raise self.error
 
     def _compute(self, step: SliceStep, pickled: bytes) -> list[Values]:
-        where = ", ".join(map(str, step.regions))
-        try:
-            slices: Slices = pickle.loads(pickled, buffers=step.buffers)  # noqa: S301 - from the client, as the code is
-            found = slices.compute()
-        except FrazilError:
-            raise
-        except (ConnectionError, TimeoutError) as error:
-            raise UnreachableSourceError(f"{where} could not be read: {words(error)}") from error
-        except Exception as error:  # what somebody's own graph or file raises is up to them
-            raise SourceError(f"{where} could not be computed: {type(error).__name__}: {words(error)}") from error
+        found = computed(pickled, step.buffers, step.regions)
         for region, values in zip(step.regions, found, strict=True):
             check_fits(region, values.shape, values.dtype, self.arrays[region.array].dtype)
         return found

@@ -20,6 +20,7 @@ from frazil_functions.reading.sources import FileSources, Source
 from frazil_functions.regions import Region
 from frazil_functions.tasks import RegionReceipt, WriteTask, Written
 from frazil_functions.text import words
+from frazil_functions.writing.carried import CarriedSource
 from frazil_functions.writing.overlap import PATIENCE_SECONDS, Budget, run_loop
 from frazil_functions.writing.parts import Part, Parts
 from frazil_functions.writing.targets import Target, check_values, completed
@@ -60,7 +61,8 @@ def write_task(task: WriteTask, source: Source | None = None) -> Written:
         )
     with FileSources(task.sources, task.append_dim) as sources:
         stopping = threading.Event()
-        return run_loop(_write(task, sources, source or sources, stopping), stopping)
+        own = sources if task.carried is None else CarriedSource(task)
+        return run_loop(_write(task, sources, source or own, stopping), stopping)
 
 
 async def _write(task: WriteTask, files: FileSources, source: Source, stopping: threading.Event) -> Written:

@@ -71,7 +71,7 @@ class Lazy:
     Attributes
     ----------
     source
-        A dask array, or a `Deferred`.
+        A dask array, a `Deferred`, or an array in memory.
     grid
         The write grid of its target; the grid's array is the target's path in the store.
     region
@@ -90,7 +90,7 @@ class Lazy:
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...] | None:
         """The lengths of dask's chunks along every dimension; None if it is no dask array."""
-        return None if isinstance(self.source, Deferred) else self.source.chunks
+        return self.source.chunks if is_dask(self.source) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +121,12 @@ def prepare(lazies: Sequence[Lazy]) -> list[Prepared]:
         # Arrays in the same chunks often are made of the same data; what they share is computed once for all of them.
         alike = (lazy.region.ranges, lazy.grid.unit, lazy.chunks) if lazy.chunks is not None else number
         families.setdefault(alike, []).append(lazy)
-    graph = _Graph([lazy for lazy in some if lazy.chunks is not None])
+    graph = GraphOf([lazy for lazy in some if lazy.chunks is not None])
     found = [one for family in families.values() for one in _Family(family, graph).steps()]
     return sorted(found, key=lambda one: one.place)
 
 
-class _Graph:
+class GraphOf:
     """The graph of all dask arrays, optimised once."""
 
     def __init__(self, lazies: Sequence[Lazy]) -> None:
@@ -175,7 +175,7 @@ def _nested(key: tuple[Any, ...], axes: Sequence[range]) -> Any:  # noqa: ANN401
 class _Family:
     """Lazy arrays of one shape in the same chunks and write units, or one array in files."""
 
-    def __init__(self, members: Sequence[Lazy], graph: _Graph) -> None:
+    def __init__(self, members: Sequence[Lazy], graph: GraphOf) -> None:
         self._members = members
         self._graph = graph
         self._one = members[0]

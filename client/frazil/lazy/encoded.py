@@ -1,0 +1,115 @@
+"""Datasets as Zarr stores them: what lies in files and behind dask stays there."""
+
+import pickle
+from collections.abc import Hashable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+from xarray.backends.api import DATAARRAY_NAME, DATAARRAY_VARIABLE
+from xarray.backends.zarr import encode_zarr_variable
+from xarray.core import indexing
+
+from frazil.lazy.slices import Deferred, is_dask, pickled
+from frazil_functions.errors import InvalidInputError
+
+_NUMBERS: Final = "biufc"
+"""Kinds of types that are encoded alike, whatever their values are."""
+
+_CARRIED: Final = 64_000
+"""A lazy variable that carries more bytes than this is in memory behind what looks like a file."""
+
+_ZARR_FORMAT: Final = 3
+
+
+def as_dataset(obj: xr.Dataset | xr.DataArray) -> xr.Dataset:
+    """A dataset; a DataArray becomes one under the names that `xarray.open_dataarray` knows.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is neither.
+    """
+    if isinstance(obj, xr.Dataset):
+        return obj
+    if not isinstance(obj, xr.DataArray):
+        raise InvalidInputError(f"a Dataset or DataArray is needed, and this is a {type(obj).__name__}")
+    if obj.name is None:
+        return obj.to_dataset(name=DATAARRAY_VARIABLE)
+    if obj.name in obj.coords or obj.name in obj.dims:
+        found = obj.to_dataset(name=DATAARRAY_VARIABLE)
+        found.attrs[DATAARRAY_NAME] = obj.name
+        return found
+    return obj.to_dataset()
+
+
+def lies_in_files(name: Hashable, variable: xr.Variable) -> bool:
+    """Whether a variable's numbers are still to be read, by whoever has the variable.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are, and the variable cannot be pickled.
+    """
+    data = variable._data  # noqa: SLF001 - whatever else tells it reads the data
+    lazy = isinstance(data, indexing.ExplicitlyIndexed) and not variable._in_memory  # noqa: SLF001 - as above
+    if not lazy or variable.dtype.kind not in _NUMBERS or not variable.size:
+        return False
+    content, buffers = pickled(variable, f"the lazy variable {name!r}", pickle.dumps)
+    return len(content) + sum(map(len, buffers)) <= _CARRIED
+
+
+def encode_all(dataset: xr.Dataset, encodings: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, xr.Variable], Any]:
+    """The variables and attributes of a dataset as Zarr stores them.
+
+    Parameters
+    ----------
+    dataset
+        Any; its index variables and what lies in memory are encoded here.
+    encodings
+        How variables are stored, in place of their own encoding, by name.
+
+    Returns
+    -------
+    dict
+        The variables, encoded: arrays in memory, dask's, or `Deferred` ones.
+    dict
+        The attributes.
+
+    Raises
+    ------
+    InvalidInputError
+        If a variable cannot be stored so.
+    """
+    try:
+        variables, attributes = xr.conventions.encode_dataset_coordinates(dataset)
+    except ValueError as error:
+        raise InvalidInputError(f"the dataset cannot be stored: {error}") from error
+    found = {}
+    for key, variable in variables.items():
+        name = str(key)
+        own = variable.copy(deep=False)
+        own.encoding = dict(encodings.get(name, variable.encoding))
+        try:
+            found[name] = _encoded(name, own)
+        except (ValueError, TypeError, OverflowError, NotImplementedError) as error:
+            raise InvalidInputError(f"{name!r} cannot be stored: {error}") from error
+    return found, attributes
+
+
+def _encoded(name: str, variable: xr.Variable) -> xr.Variable:
+    if lies_in_files(name, variable):
+        return deferred(name, variable)
+    encoded = encode_zarr_variable(variable, name=name, zarr_format=_ZARR_FORMAT)
+    return encoded if is_dask(encoded._data) else xr.Variable(encoded.dims, np.asarray(encoded.values), encoded.attrs)  # noqa: SLF001 - `data` would load it
+
+
+def deferred(name: str, variable: xr.Variable) -> xr.Variable:
+    """A variable in files, which functions encode."""
+    # Numbers are encoded alike whatever they are, so a zero shows what they become.
+    zero = xr.Variable(variable.dims, np.zeros((1,) * variable.ndim, variable.dtype), variable.attrs)
+    zero.encoding = dict(variable.encoding)
+    one = encode_zarr_variable(zero, name=name, zarr_format=_ZARR_FORMAT)
+    encoded = xr.Variable(variable.dims, Deferred(name, variable, one.dtype), one.attrs)
+    encoded.encoding = one.encoding
+    return encoded

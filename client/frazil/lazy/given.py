@@ -1,0 +1,222 @@
+"""A given dataset: what it says of itself, as a file would, and what it takes to compute any part of it.
+
+Its code travels with the tasks and lies nowhere else; the plan knows it by a fingerprint.
+"""
+
+import hashlib
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import xarray as xr
+
+from frazil.lazy.encoded import as_dataset, encode_all
+from frazil.lazy.slices import Deferred, GraphOf, Lazy, is_dask, pickled
+from frazil_functions.errors import InvalidInputError
+from frazil_functions.grids import WriteGrid
+from frazil_functions.plan import Plan
+from frazil_functions.reading.encoding import Values, checksum, json_attributes, native_attributes
+from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata, decoded_dtype, stored_dtype
+from frazil_functions.regions import Region
+from frazil_functions.tasks import Carried, FileSource, Piece
+from frazil_functions.writing.lazy import ArraySlices, FileSlices, pack
+
+NAME: Final = "the dataset"
+"""What messages and plans call it."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A dataset as it is to be stored.
+
+    Attributes
+    ----------
+    variables, attributes
+        Its variables, encoded: arrays in memory, dask's, or `Deferred` ones; and its attributes.
+    sizes
+        The length of every dimension.
+    """
+
+    variables: Mapping[str, xr.Variable]
+    attributes: Mapping[str, Any]
+    sizes: Mapping[str, int]
+
+    @classmethod
+    def of(cls, obj: xr.Dataset | xr.DataArray, encodings: Mapping[str, Mapping[str, Any]] | None = None) -> "Given":
+        """A Dataset or DataArray as it is to be stored.
+
+        Parameters
+        ----------
+        obj
+            Any; what lies in files or behind dask stays there.
+        encodings
+            How variables are stored, in place of their own encoding, by name.
+
+        Raises
+        ------
+        InvalidInputError
+            If it cannot be stored.
+        """
+        dataset = as_dataset(obj)
+        strange = next((key for key in (*dataset.variables, *dataset.dims) if not isinstance(key, str)), None)
+        if strange is not None:
+            raise InvalidInputError(f"{strange!r} is no text, and names in Zarr are; rename it")
+        variables, attributes = encode_all(dataset, encodings or {})
+        return cls(variables, attributes, {str(dim): length for dim, length in dataset.sizes.items()})
+
+    def metadata(self, append_dim: str | None = None) -> tuple[FileMetadata, dict[str, Labels]]:
+        """What it says of itself as a file would, and the labels that its digests name.
+
+        What lies in memory is digested, if it does not have the append dimension.
+        """
+        labels: dict[str, Labels] = {}
+        variables = {name: self._described(name, one, append_dim, labels) for name, one in self.variables.items()}
+        sizes, attributes = dict(self.sizes), json_attributes(self.attributes)
+        mark = hashlib.sha256(
+            msgspec.json.encode((sizes, attributes, variables, self._sums), order="sorted")
+        ).hexdigest()
+        return FileMetadata(NAME, "", mark[:32], sizes, attributes, variables), labels
+
+    @cached_property
+    def _sums(self) -> dict[str, int]:
+        """Checksums of what lies in memory; what code will compute, nobody knows before."""
+        return {name: checksum(np.asarray(one.data)) for name, one in self.variables.items() if _in_memory(one)}
+
+    def _described(
+        self, name: str, variable: xr.Variable, append_dim: str | None, labels: dict[str, Labels]
+    ) -> VariableMetadata:
+        dims = tuple(str(dim) for dim in variable.dims)
+        attributes = native_attributes(variable.dtype, json_attributes(variable.attrs))
+        digest = None
+        if dims == (name,) or (append_dim not in dims and _in_memory(variable)):
+            found = Labels.of(_loaded(name, variable))
+            digest = found.digest
+            if dims == (name,):
+                labels[digest] = found
+        # An array in files has no values to be looked at; a zero of its type decodes as they will.
+        zero = xr.Variable(dims, np.zeros((1,) * len(dims), variable.dtype), variable.attrs)
+        return VariableMetadata(
+            dims,
+            tuple(variable.shape),
+            stored_dtype(_text(variable)),
+            attributes,
+            digest,
+            decoded_dtype(zero, NAME, name),
+        )
+
+
+@dataclass(frozen=True)
+class GivenCarrier:
+    """What a plan's tasks need of the dataset that it was made from.
+
+    Attributes
+    ----------
+    given, plan
+        The two.
+    """
+
+    given: Given
+    plan: Plan
+    _lazies: dict[str, Lazy] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        (source,) = self.plan.sources or (None,)
+        if source is None:
+            return
+        mark = self.given.metadata(self.plan.template.append_dim)[0].fingerprint
+        if mark != source.fingerprint:
+            raise InvalidInputError(
+                "this is another dataset than the plan was made from (its dimensions, types, attributes, labels or "
+                "values in memory differ); give that one, or plan again"
+            )
+        for array in self.plan.template.arrays.values():
+            if array.role == "data":
+                self._lazies[array.name] = _placed(array.grid, self.given.variables[array.name], source, self.plan)
+
+    def static(self) -> dict[str, Values]:
+        """The values of the template's static arrays."""
+        arrays = self.plan.template.arrays.values()
+        return {one.name: _loaded(one.name, self.given.variables[one.name]) for one in arrays if one.role == "static"}
+
+    def carry(self, regions: Sequence[Region]) -> Carried:
+        """What it takes to compute some regions, each within the extents of the template.
+
+        Raises
+        ------
+        InvalidInputError
+            If what computes one of them cannot be pickled; it names the variable.
+        """
+        found = [self._pickled(region) for region in regions]
+        return Carried(pack([content for content, _ in found]), tuple(buffers for _, buffers in found))
+
+    @cached_property
+    def _graph(self) -> GraphOf:
+        return GraphOf([one for one in self._lazies.values() if one.chunks is not None])
+
+    def _pickled(self, region: Region) -> tuple[bytes, tuple[bytes, ...]]:
+        lazy = self._lazies[region.array]
+        what = f"what computes {region.array!r}"
+        if lazy.chunks is not None:
+            import cloudpickle  # noqa: PLC0415 - dask brings it
+
+            return pickled(self._graph.slices([(lazy, region)]), what, cloudpickle.dumps)
+        inside = tuple(
+            slice(part.start - whole.start, part.stop - whole.start)
+            for part, whole in zip(region.slices, lazy.region.slices, strict=True)
+        )
+        if isinstance(lazy.source, Deferred):
+            return pickled(FileSlices(((region.array, lazy.source.variable[inside]),)), what, pickle.dumps)
+        return pickled(ArraySlices((np.ascontiguousarray(lazy.source[inside]),)), what, pickle.dumps)
+
+
+def _placed(grid: WriteGrid, variable: xr.Variable, source: FileSource, plan: Plan) -> Lazy:
+    """A variable with its labels in the order of the target, and where it lies there."""
+    ranges, orders = [], {}
+    for dim, length in zip(grid.dims, variable.shape, strict=True):
+        if dim == plan.template.append_dim and source.stop:
+            start = source.start
+        elif dim in source.places:
+            pieces = source.places[dim]
+            start = pieces[0].start
+            if len(pieces) > 1 or pieces[0].step < 0:
+                orders[dim] = np.concatenate([_indices(piece) for piece in pieces])
+        else:
+            start = 0
+        ranges.append((dim, start, start + length))
+    data: Any = variable._data  # noqa: SLF001 - `data` would load it
+    if orders and isinstance(data, Deferred):
+        data = Deferred(data.name, data.variable.isel(orders), data.dtype)
+    elif orders:
+        data = variable.isel(orders).data
+    elif not isinstance(data, Deferred) and not is_dask(data):
+        data = np.asarray(variable.data)
+    return Lazy(data, grid, Region(grid.array, tuple(ranges)))
+
+
+def _indices(piece: Piece) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    return piece.first + piece.step * np.arange(piece.length, dtype=np.int64)
+
+
+def _in_memory(variable: xr.Variable) -> bool:
+    data = variable._data  # noqa: SLF001 - as above
+    return not isinstance(data, Deferred) and not is_dask(data)
+
+
+def _loaded(name: str, variable: xr.Variable) -> Values:
+    """A variable's values, computed here."""
+    data = variable._data  # noqa: SLF001 - as above
+    if isinstance(data, Deferred):
+        (values,) = FileSlices(((name, data.variable),)).compute()
+        return values
+    return np.asarray(variable.values)
+
+
+def _text(variable: xr.Variable) -> xr.Variable:
+    """The variable, or one that says that its objects are strings, as encoded ones are."""
+    if variable.dtype.kind != "O":
+        return variable
+    return xr.Variable(variable.dims, np.empty((0,) * variable.ndim, np.dtype("O", metadata={"vlen": str})))
