@@ -202,6 +202,15 @@ def test_few_large_tasks_are_made(session: icechunk.Session) -> None:
     assert len(tasks) == 2
 
 
+def test_no_two_steps_share_a_write_unit(session: icechunk.Session) -> None:
+    values = da.zeros((90, 1 << 20), chunks=(7, 1 << 20), dtype="f8")
+    ds = xr.Dataset({"v": (("x", "y"), values)})
+    ds["v"].encoding["chunks"] = (6, 1 << 20)
+    steps = [step for task in tasks_of(ds, session) for step in task.steps]
+    borders = sorted(edge for step in steps for edge in step.regions[0].ranges[0][1:])
+    assert borders == [0, 42, 42, 84, 84, 90]  # where a border of dask's is one of a unit, too
+
+
 def test_no_chunk_of_dask_is_computed_twice(
     session: icechunk.Session, serial: frazil.SerialExecutor, tmp_path: Path
 ) -> None:
@@ -252,9 +261,9 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] in {{"dask",
 
 
 def test_what_looks_lazy_and_lies_in_memory_is_written_by_the_client(session: icechunk.Session) -> None:
-    raw = xr.Dataset({"v": ("x", np.arange(20_000, dtype="i2"), {"scale_factor": 0.5, "_FillValue": -1})})
+    raw = xr.Dataset({"v": ("x", np.arange(100_000, dtype="i4"), {"scale_factor": 0.5, "_FillValue": -1})})
     frazil.to_icechunk(xr.decode_cf(raw), session, executor=Planning())
-    np.testing.assert_array_equal(read(session)["v"], np.arange(20_000) / 2)
+    np.testing.assert_array_equal(read(session)["v"], np.arange(100_000) / 2)
 
 
 def test_chunks_that_never_meet_write_units_are_cut_before_they_fill_the_memory(session: icechunk.Session) -> None:
