@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import icechunk
+import xarray as xr
 
 from frazil.execute import Retry
 from frazil.execution.executor import Executor
+from frazil.lazy.planned import bounded, given_sources, marked
 from frazil.planning.compare import Accept
 from frazil.planning.inputs import expand
 from frazil.planning.labels import Gaps
@@ -27,8 +29,8 @@ from frazil_functions.runs.status import unfinished_in
 
 logger = logging.getLogger(__name__)
 
-type Sources = str | Path | Iterable[str | Path]
-"""Files: a path, a URL, a glob of either, a text file of them, or several of these."""
+type Sources = str | Path | Iterable[str | Path] | xr.Dataset | xr.DataArray
+"""Files: a path, a URL, a glob of either, a text file of them, or several of these; or a dataset, lazy or not."""
 
 
 def plan(  # noqa: PLR0913 - the options of a job, each once
@@ -59,7 +61,8 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     Parameters
     ----------
     sources
-        Files: a path, a URL, a glob of either, a text file of them, or several of these.
+        Files: a path, a URL, a glob of either, a text file of them, or several of these. Or an Xarray Dataset or
+        DataArray, of which what lies in files or behind dask is computed by functions, slice by slice.
     repo
         An open repository, or where one is or is to be: a local path, s3://, gs:// or az://.
     mode
@@ -123,10 +126,14 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
         raise InvalidInputError(f"mode cannot be {mode!r}; {nearest(mode, get_args(Mode.__value__))}")
     _check_options(mode, region=region, on_overlap=on_overlap, on_attrs=on_attrs, cut=bool(chunks or shards))
     target, existing = plan_target(repo, PlanTarget(None, group.strip("/"), branch, None, mode), replicas)
-    urls = expand(sources)
+    wanted = Wanted(engine, append_dim, None if variables is None else _several(variables))
+    urls = () if isinstance(sources, xr.Dataset | xr.DataArray) else expand(sources)
     with using(executor) as calls:
-        wanted = Wanted(engine, append_dim, None if variables is None else _several(variables))
-        found = scan_sources(urls, wanted, calls, listener, existing if mode == "append" else None)
+        grown, given = existing if mode == "append" else None, None
+        if isinstance(sources, xr.Dataset | xr.DataArray):
+            found, given = given_sources(sources, wanted, existing, grown)
+        else:
+            found = scan_sources(urls, wanted, calls, listener, grown)
         options = Options(
             chunks=dict(chunks or {}),
             shards=dict(shards or {}),
@@ -141,7 +148,9 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     listener(Progress("plan"))
     if existing is not None:
         existing = existing.digested(found.append_dim or "")
-    return make_plan(found, target, options, existing)
+    if given is None:
+        return make_plan(found, target, options, existing)
+    return marked(make_plan(found, target, bounded(options, given), existing), given)
 
 
 def convert(  # noqa: PLR0913 - as above
@@ -208,6 +217,7 @@ def convert(  # noqa: PLR0913 - as above
         return run(
             made,
             opened,
+            source=sources if isinstance(sources, xr.Dataset | xr.DataArray) else None,
             executor=calls,
             verify=verify,
             message=message,

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import icechunk
+import xarray as xr
 
 from frazil.execute import Retry, execute
 from frazil.execution.executor import Executor
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.results import results
+from frazil.lazy.planned import carrier_of
 from frazil.planning.target import Target
 from frazil.report import Listener, Progress, Result, Spent, Stage, silent
 from frazil_functions import handler
@@ -32,6 +34,7 @@ def run(  # noqa: PLR0913 - as above
     plan: Plan,
     repo: icechunk.Repository | None = None,
     *,
+    source: xr.Dataset | xr.DataArray | None = None,
     executor: Executor | None = None,
     verify: Verify = "sample",
     message: str | None = None,
@@ -50,6 +53,8 @@ def run(  # noqa: PLR0913 - as above
         What `plan` made.
     repo
         The repository, where the plan's location does not open it with the environment's credentials.
+    source
+        The dataset that the plan was made from, if it was not made from files.
     executor
         Where functions run; Lithops as it is configured by default, else on this machine.
     verify
@@ -84,12 +89,13 @@ def run(  # noqa: PLR0913 - as above
     """
     began = time.perf_counter()
     wishes = Wishes(message, verify)
+    carrier = carrier_of(plan, source)
     directory = place_of(plan, repo, run_id, run_directory)
     with using(executor) as calls:
         calls.warm()
         listener(Progress("template", 0, plan.region_count, 0, plan.nbytes, run_id=directory.run_id))
         try:
-            begun = start(plan, directory, repo=repo, wishes=wishes)
+            begun = start(plan, directory, repo=repo, wishes=wishes, carrier=carrier)
         except BaseException:
             if run_id is None and directory.record() is None:
                 directory.remove()  # nobody else knows of it
@@ -98,10 +104,11 @@ def run(  # noqa: PLR0913 - as above
         return done or _complete(begun, calls, retry or Retry(), Reading(verify), listener, began)
 
 
-def resume(
+def resume(  # noqa: PLR0913 - as above
     repo: Target,
     run_id: str,
     *,
+    source: xr.Dataset | xr.DataArray | None = None,
     executor: Executor | None = None,
     verify: Verify | None = None,
     retry: Retry | None = None,
@@ -120,6 +127,8 @@ def resume(
         The repository, open, or where it is.
     run_id
         The run's name, as `frazil runs` lists it.
+    source
+        The dataset that the run writes, if that does not lie in files that functions read themselves.
     executor, retry, run_directory, listener
         As for `run`.
     verify
@@ -141,7 +150,7 @@ def resume(
         directory = directory_of(place, run_id)
     else:
         raise InvalidInputError("the repository's storage has no name; say where the run lives (run_directory)")
-    begun = _reopen(directory, opened, place)
+    begun = _reopen(directory, opened, place, source)
     done = _done_before(begun, began)
     if done is not None:
         return done
@@ -203,16 +212,24 @@ def place_of(
     return directory_of(location, new_run_id() if run_id is None else run_id)
 
 
-def _reopen(directory: RunDirectory, repo: icechunk.Repository | None, asked: Location | None) -> Run:
+def _reopen(
+    directory: RunDirectory,
+    repo: icechunk.Repository | None,
+    asked: Location | None,
+    source: xr.Dataset | xr.DataArray | None,
+) -> Run:
     """A run from its directory; one that was ended while it started is started."""
     record, data = directory.record(), directory.plan()
     if record is not None:
         _check_its(directory, record.targets[-1].location, asked)
-        return open_run(directory, repo)
+        begun = open_run(directory, repo)
+        return replace(begun, carrier=carrier_of(begun.plan, source))
     if data is not None:
         plan = Plan.from_json(data)
         _check_its(directory, plan.target.location, asked)
-        return start(plan, directory, repo=repo, wishes=directory.wishes(), proven=True)
+        return start(
+            plan, directory, repo=repo, wishes=directory.wishes(), proven=True, carrier=carrier_of(plan, source)
+        )
     place = directory.location.parent
     known = list_runs(place)
     raise InvalidInputError(f"there is no run {directory.run_id!r} at {place}; {nearest(directory.run_id, known)}")

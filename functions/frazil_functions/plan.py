@@ -197,6 +197,14 @@ class Plan:
         return sum(len(task.regions) for task in self.tasks)
 
     @property
+    def source_words(self) -> str:
+        """What the sources are, in words."""
+        count = len(self.sources)
+        if any(source.travels for source in self.sources):
+            return "a dataset"
+        return f"{count} file{'s' * (count != 1)}"
+
+    @property
     def nothing_new(self) -> bool:
         """Whether there is nothing to write, and so nothing to commit: an append found nothing to add."""
         return self.template.empty
@@ -311,7 +319,7 @@ class Plan:
             ("target", f"{self.target.location or 'a repository'} {self.target.branch}:/{self.target.group}"),
             ("base", self.target.base or "new repository"),
             *(("replica", f"{replica.location}") for replica in self.target.replicas),
-            ("sources", f"{len(self.sources)} files" + (f" along {axis}" if axis else "")),
+            ("sources", self.source_words + (f" along {axis}" if axis else "")),
             *([("writes", _ranges(template.extents))] if template.extents else []),
             ("dimensions", ", ".join(f"{dim} {size}" for dim, size in template.sizes.items())),
         ]

@@ -8,10 +8,13 @@ import numpy as np
 import xarray as xr
 from xarray.backends.api import DATAARRAY_NAME, DATAARRAY_VARIABLE
 from xarray.backends.zarr import encode_zarr_variable
+from xarray.coding.times import infer_calendar_name
 from xarray.core import indexing
 
 from frazil.lazy.slices import Deferred, is_dask, pickled
-from frazil_functions.errors import InvalidInputError
+from frazil_functions.errors import InvalidInputError, LabelError
+from frazil_functions.reading.encoding import is_time_unit
+from frazil_functions.reading.times import calendar_name
 
 _NUMBERS: Final = "biufc"
 """Kinds of types that are encoded alike, whatever their values are."""
@@ -90,11 +93,31 @@ def encode_all(dataset: xr.Dataset, encodings: Mapping[str, Mapping[str, Any]]) 
         name = str(key)
         own = variable.copy(deep=False)
         own.encoding = dict(encodings.get(name, variable.encoding))
+        _check_calendar(name, own)
         try:
             found[name] = _encoded(name, own)
         except (ValueError, TypeError, OverflowError, NotImplementedError) as error:
             raise InvalidInputError(f"{name!r} cannot be stored: {error}") from error
     return found, attributes
+
+
+def _check_calendar(name: str, variable: xr.Variable) -> None:
+    """Refuse dates of another calendar than they are to be counted in."""
+    calendar = variable.encoding.get("calendar")
+    if calendar is None or not is_time_unit(variable.encoding.get("units")):
+        return
+    if variable.dtype.kind == "M":
+        own = "standard"  # and so they are in the proleptic one, but for those of long ago
+    elif variable.dtype.kind == "O" and variable.size:
+        own = infer_calendar_name(variable.data)
+    else:
+        return
+    known = {"standard", "proleptic_gregorian"}
+    if calendar_name(own) != calendar_name(calendar) and not {calendar_name(own), calendar_name(calendar)} <= known:
+        raise LabelError(
+            f"{name!r} has dates of the calendar {own!r}, and is to be counted in {calendar!r}; dates of two "
+            "calendars do not compare. Convert them first (Dataset.convert_calendar), if that is meant"
+        )
 
 
 def _encoded(name: str, variable: xr.Variable) -> xr.Variable:

@@ -4,8 +4,9 @@ Its code travels with the tasks and lies nowhere else; the plan knows it by a fi
 """
 
 import hashlib
+import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -24,6 +25,9 @@ from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMeta
 from frazil_functions.regions import Region
 from frazil_functions.tasks import Carried, FileSource, Piece
 from frazil_functions.writing.lazy import ArraySlices, FileSlices, pack
+
+_TASK_CHUNKS: Final = 400
+"""How many chunks of dask a task carries about: what computes one takes some 100 bytes, compressed."""
 
 NAME: Final = "the dataset"
 """What messages and plans call it."""
@@ -68,31 +72,53 @@ class Given:
         variables, attributes = encode_all(dataset, encodings or {})
         return cls(variables, attributes, {str(dim): length for dim, length in dataset.sizes.items()})
 
-    def metadata(self, append_dim: str | None = None) -> tuple[FileMetadata, dict[str, Labels]]:
+    def metadata(
+        self, append_dim: str | None = None, *, digests: bool = False
+    ) -> tuple[FileMetadata, dict[str, Labels]]:
         """What it says of itself as a file would, and the labels that its digests name.
 
-        What lies in memory is digested, if it does not have the append dimension.
+        Parameters
+        ----------
+        append_dim
+            The dimension that it is appended along.
+        digests
+            Whether to digest what lies in memory and does not have that dimension.
         """
         labels: dict[str, Labels] = {}
-        variables = {name: self._described(name, one, append_dim, labels) for name, one in self.variables.items()}
-        sizes, attributes = dict(self.sizes), json_attributes(self.attributes)
-        mark = hashlib.sha256(
-            msgspec.json.encode((sizes, attributes, variables, self._sums), order="sorted")
-        ).hexdigest()
-        return FileMetadata(NAME, "", mark[:32], sizes, attributes, variables), labels
+        variables = {}
+        for name, one in self.variables.items():
+            digested = digests and append_dim not in one.dims and _in_memory(one)
+            variables[name] = self._described(name, one, labels, digested=digested)
+        return FileMetadata(NAME, "", "", dict(self.sizes), json_attributes(self.attributes), variables), labels
 
-    @cached_property
-    def _sums(self) -> dict[str, int]:
-        """Checksums of what lies in memory; what code will compute, nobody knows before."""
-        return {name: checksum(np.asarray(one.data)) for name, one in self.variables.items() if _in_memory(one)}
+    def mark(self, names: Iterable[str]) -> str:
+        """A fingerprint of some variables: of what they say of themselves, and of values in memory.
 
-    def _described(
-        self, name: str, variable: xr.Variable, append_dim: str | None, labels: dict[str, Labels]
-    ) -> VariableMetadata:
+        What code will compute, nobody knows before.
+        """
+        told = []
+        for name in sorted(names):
+            one = self.variables[name]
+            own = self._described(name, one, {}, digested=False)
+            told.append((name, own, checksum(np.asarray(one.data)) if _in_memory(one) else None))
+        return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()[:32]
+
+    @property
+    def largest_graph(self) -> int:
+        """The bytes of values that as many chunks of dask hold as a task should carry; 0 where nothing is dask."""
+        found = [
+            _TASK_CHUNKS * max(1, one.dtype.itemsize * math.prod(max(lengths) for lengths in one.chunks))
+            for one in self.variables.values()
+            if is_dask(one._data) and one.chunks  # noqa: SLF001 - `data` would load it
+        ]
+        return min(found, default=0)
+
+    @staticmethod
+    def _described(name: str, variable: xr.Variable, labels: dict[str, Labels], *, digested: bool) -> VariableMetadata:
         dims = tuple(str(dim) for dim in variable.dims)
         attributes = native_attributes(variable.dtype, json_attributes(variable.attrs))
         digest = None
-        if dims == (name,) or (append_dim not in dims and _in_memory(variable)):
+        if dims == (name,) or digested:
             found = Labels.of(_loaded(name, variable))
             digest = found.digest
             if dims == (name,):
@@ -127,8 +153,7 @@ class GivenCarrier:
         (source,) = self.plan.sources or (None,)
         if source is None:
             return
-        mark = self.given.metadata(self.plan.template.append_dim)[0].fingerprint
-        if mark != source.fingerprint:
+        if self.given.mark(written(self.plan)) != source.fingerprint:
             raise InvalidInputError(
                 "this is another dataset than the plan was made from (its dimensions, types, attributes, labels or "
                 "values in memory differ); give that one, or plan again"
@@ -136,6 +161,12 @@ class GivenCarrier:
         for array in self.plan.template.arrays.values():
             if array.role == "data":
                 self._lazies[array.name] = _placed(array.grid, self.given.variables[array.name], source, self.plan)
+        self._check_pickled()
+
+    def _check_pickled(self) -> None:
+        """Carry one region of each array, so that what cannot be pickled is told before anything is written."""
+        firsts = {region.array: region for region in reversed(list(self.plan.regions))}
+        self.carry([region.within(self.plan.template.extents) for region in firsts.values()])
 
     def static(self) -> dict[str, Values]:
         """The values of the template's static arrays."""
@@ -171,6 +202,11 @@ class GivenCarrier:
         if isinstance(lazy.source, Deferred):
             return pickled(FileSlices(((region.array, lazy.source.variable[inside]),)), what, pickle.dumps)
         return pickled(ArraySlices((np.ascontiguousarray(lazy.source[inside]),)), what, pickle.dumps)
+
+
+def written(plan: Plan) -> list[str]:
+    """The variables of a dataset that a plan writes."""
+    return [array.name for array in plan.template.arrays.values() if array.role != "kept"]
 
 
 def _placed(grid: WriteGrid, variable: xr.Variable, source: FileSource, plan: Plan) -> Lazy:

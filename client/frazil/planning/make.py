@@ -12,8 +12,9 @@ from frazil.planning.options import Options
 from frazil.planning.scan import Sources
 from frazil_functions import __version__
 from frazil_functions.errors import InvalidInputError
-from frazil_functions.plan import Plan, PlanTarget
+from frazil_functions.plan import Plan, PlanTarget, TaskPlan
 from frazil_functions.reading.encoding import has_fill
+from frazil_functions.regions import Region
 from frazil_functions.template import DatasetTemplate
 
 __all__ = ["Options", "make_plan"]
@@ -48,12 +49,20 @@ def make_plan(sources: Sources, target: PlanTarget, options: Options, existing: 
         target=target,
         template=template,
         sources=fitted.sources,
-        tasks=group(template, regions, spans, options.workers, options.task_bytes) if regions else (),
+        tasks=_grouped(template, regions, spans, options),
         filled=fitted.filled,
         versions={"frazil": __version__, "icechunk": version("icechunk")},
     )
     plan.prove()
     return plan
+
+
+def _grouped(
+    template: DatasetTemplate, regions: list[Region], spans: list[tuple[int, int]], options: Options
+) -> tuple[TaskPlan, ...]:
+    if not regions:
+        return ()
+    return group(template, regions, spans, options.workers, options.task_bytes, options.most_bytes)
 
 
 def _fit(sources: Sources, target: PlanTarget, options: Options, existing: Existing | None) -> Fitted:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from frazil.planning.compare import Accept
-from frazil.planning.cut import REGION_BYTES, TASK_BYTES
+from frazil.planning.cut import REGION_BYTES, TASK_BYTES, TASK_MOST_BYTES
 from frazil.planning.labels import Gaps
 from frazil_functions.errors import InvalidInputError, nearest
 
@@ -44,9 +44,9 @@ class Options:
         What becomes of attributes that differ from the group's; each mode has a default.
     workers
         How many functions can run at once.
-    region_bytes, task_bytes
-        How many bytes of values a region holds at most (unless a write unit is larger), and a task
-        at least.
+    region_bytes, task_bytes, most_bytes
+        How many bytes of values a region holds at most (unless a write unit is larger), a task at least, and a task at
+        most (unless a region is larger).
     """
 
     chunks: Mapping[str, int] = field(default_factory=dict)
@@ -60,6 +60,7 @@ class Options:
     workers: int = 1
     region_bytes: int = REGION_BYTES
     task_bytes: int = TASK_BYTES
+    most_bytes: int = TASK_MOST_BYTES
 
     def __post_init__(self) -> None:
         for what, words, known in (

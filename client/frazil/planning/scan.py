@@ -85,13 +85,7 @@ def scan_sources(
     peek = scan_task(ScanTask(ends, wanted.engine, None, digests=False))
     check_readable(peek.files)
     chosen = select(peek.files, wanted.variables)
-    append_dim = wanted.append_dim or _infer(chosen, peek.labels, existing)
-    if append_dim is not None and append_dim not in chosen[0].sizes:
-        raise InvalidInputError(
-            f"{chosen[0].url} has no dimension {append_dim!r}; {nearest(append_dim, chosen[0].sizes)}"
-        )
-    if existing is not None and append_dim is None:
-        raise InvalidInputError(f"{chosen[0].url} has no dimension to append along")
+    append_dim = append_dim_of(chosen, peek.labels, wanted, existing)
     scan = _scan_all(urls, wanted.engine, append_dim, executor, listener)
     check_readable(scan.files)
     return Sources(select(scan.files, wanted.variables), scan.labels, append_dim)
@@ -104,6 +98,26 @@ def _infer(chosen: Sequence[FileMetadata], labels: Mapping[str, Labels], existin
     files = [existing.file, *chosen]
     # One file that is there already, to the last label: it would follow on the dimension that it grows along.
     return infer_append_dim(files[:1] if are_alike(files) else files, existing.labels | dict(labels))
+
+
+def append_dim_of(
+    chosen: Sequence[FileMetadata], labels: Mapping[str, Labels], wanted: Wanted, existing: Existing | None
+) -> str | None:
+    """The dimension that files follow each other on, as it is wanted or else inferred.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none such, or it cannot be told.
+    """
+    append_dim = wanted.append_dim or _infer(chosen, labels, existing)
+    if append_dim is not None and append_dim not in chosen[0].sizes:
+        raise InvalidInputError(
+            f"{chosen[0].url} has no dimension {append_dim!r}; {nearest(append_dim, chosen[0].sizes)}"
+        )
+    if existing is not None and append_dim is None:
+        raise InvalidInputError(f"{chosen[0].url} has no dimension to append along")
+    return append_dim
 
 
 def _scan_all(

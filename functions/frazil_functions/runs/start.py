@@ -362,5 +362,4 @@ def _remove(private: PrivateBranch) -> None:
 
 def message_of(plan: Plan) -> str:
     """What a commit says where nobody chose a message."""
-    count = len(plan.sources)
-    return f"frazil: {_DOES[plan.target.mode]} /{plan.target.group} from {count} file{'s' * (count > 1)}"
+    return f"frazil: {_DOES[plan.target.mode]} /{plan.target.group} from {plan.source_words}"

@@ -41,13 +41,22 @@ class CarriedSource:
             If they cannot be computed, or are of another type; an UnreachableSourceError if that may pass.
         """
         (values,) = computed(*self._slices[region], [region])
-        if dtype == STRING:
-            fits = values.dtype.kind in "OTU"
-        else:
-            wanted = np.dtype(dtype)
-            fits = values.dtype == wanted.newbyteorder("=") or (
-                values.dtype.kind == wanted.kind == "S" and values.dtype.itemsize <= wanted.itemsize
-            )
-        if not fits:
-            raise SourceError(f"{region} was computed as {values.dtype}, and was planned to be {dtype}; plan again")
-        return native(values if dtype == STRING else values.astype(dtype, copy=False))
+        if values.shape == region.shape and _fits(values, dtype):
+            return native(values if dtype == STRING else values.astype(dtype, copy=False))
+        raise SourceError(
+            f"{region} was computed as {values.dtype} of shape {values.shape}, and was planned to be {dtype} of shape "
+            f"{region.shape}; what computes it does not do what it says"
+        )
+
+
+def _fits(values: Values, dtype: str) -> bool:
+    """Whether values may be stored as a type, at the cost of digits alone."""
+    if dtype == STRING:
+        return values.dtype.kind in "OTU"
+    wanted = np.dtype(dtype)
+    if values.dtype.kind == wanted.kind == "S":
+        return values.dtype.itemsize <= wanted.itemsize
+    if values.dtype.kind in "iu" and wanted.kind in "iu":
+        # Xarray counts times in 64 bits whatever type they are to have.
+        return bool((values.astype(wanted) == values).all())
+    return bool(np.can_cast(values.dtype, wanted, "same_kind"))

@@ -1,0 +1,121 @@
+"""A given dataset in a plan and in a run: what the plan is made from, and who carries its slices."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from frazil.lazy.encoded import as_dataset
+from frazil.lazy.given import NAME, Given, GivenCarrier, written
+from frazil.planning.compare import select
+from frazil.planning.existing import Existing
+from frazil.planning.options import Options
+from frazil.planning.scan import Sources, Wanted, append_dim_of
+from frazil_functions.errors import InvalidInputError, nearest
+from frazil_functions.plan import Plan
+from frazil_functions.reading.encoding import STRING, Attributes, number
+
+_STORED: Final = ("units", "calendar", "scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
+"""Attributes that say how values are stored, which Xarray takes from a variable's encoding."""
+
+
+def given_sources(
+    dataset: xr.Dataset | xr.DataArray, wanted: Wanted, existing: Existing | None, grown: Existing | None
+) -> tuple[Sources, Given]:
+    """A dataset as the one source of a plan, and as it is to be stored.
+
+    Parameters
+    ----------
+    dataset
+        Any; nothing that is lazy is computed.
+    wanted
+        What is asked of it.
+    existing
+        The group that it is written into, if that exists.
+    grown
+        The same, if it is appended to.
+
+    Raises
+    ------
+    InvalidInputError
+        If it cannot be stored, or lacks what is wanted.
+    """
+    if wanted.engine is not None:
+        raise InvalidInputError(f"the engine {wanted.engine!r} opens files, and a dataset is given; leave it out")
+    chosen = _chosen(dataset, wanted.variables)
+    own = existing.file.variables if existing is not None else {}
+    given = Given.of(chosen, _encodings({name: (one.dtype, one.attributes) for name, one in own.items()}))
+    file, labels = given.metadata()
+    (file,) = select([file], None)
+    append_dim = append_dim_of((file,), labels, wanted, grown)
+    file, labels = given.metadata(append_dim, digests=True)
+    return Sources((file,), labels, append_dim), given
+
+
+def marked(plan: Plan, given: Given) -> Plan:
+    """A plan that knows the dataset that it was made from."""
+    sources = tuple(replace(source, fingerprint=given.mark(written(plan))) for source in plan.sources)
+    return replace(plan, sources=sources)
+
+
+def bounded(options: Options, given: Given) -> Options:
+    """Options of which regions and tasks carry no more of a dask graph than travels well."""
+    most = given.largest_graph
+    if not most:
+        return options
+    return replace(
+        options,
+        region_bytes=min(options.region_bytes, max(1, most // 2)),
+        task_bytes=min(options.task_bytes, most),
+        most_bytes=min(options.most_bytes, most),
+    )
+
+
+def carrier_of(plan: Plan, source: xr.Dataset | xr.DataArray | None) -> GivenCarrier | None:
+    """Who carries the slices of a run, from the dataset that its plan was made from.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is another dataset, or none is needed.
+    """
+    if source is None:
+        return None
+    if plan.sources and not plan.sources[0].travels:
+        raise InvalidInputError("the plan was made from files, which functions read themselves; leave out source")
+    held = {one.name: (one.dtype, one.attributes) for one in plan.template.arrays.values() if one.before is not None}
+    names = tuple(plan.template.arrays)
+    every = as_dataset(source)
+    missing = [name for name in names if name not in every.variables and plan.template.arrays[name].role != "kept"]
+    if missing:
+        raise InvalidInputError(
+            f"{NAME} lacks {missing[0]!r}, which the plan was made with; give that one, or plan again"
+        )
+    return GivenCarrier(Given.of(every, _encodings(held)), plan)
+
+
+def _chosen(dataset: xr.Dataset | xr.DataArray, variables: tuple[str, ...] | None) -> xr.Dataset:
+    whole = as_dataset(dataset)
+    if variables is None:
+        return whole
+    known = sorted(map(str, whole.variables))
+    for name in variables:
+        if name not in whole.variables:
+            raise InvalidInputError(f"there is no variable {name!r}; {nearest(name, known)}")
+    return whole[list(variables)]
+
+
+def _encodings(stored: Mapping[str, tuple[str, Attributes]]) -> dict[str, dict[str, Any]]:
+    """How Xarray is to encode variables so that they are stored as these are."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, (dtype, attributes) in stored.items():
+        own: dict[str, Any] = {key: attributes[key] for key in _STORED if key in attributes}
+        for key in ("scale_factor", "add_offset", "_FillValue", "missing_value"):
+            if key in own:
+                own[key] = number(own[key])
+        if dtype != STRING:
+            own["dtype"] = np.dtype(dtype)
+        found[name] = own
+    return found

@@ -1,0 +1,321 @@
+"""Datasets as sources: in memory, in files, behind dask; each function gets its slice and no more."""
+
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import frazil
+from frazil.lazy.planned import carrier_of
+from frazil.planning.cut import group
+from frazil_functions.writing.lazy import unpack
+
+from .hourly import read, state
+
+
+def varied(hours: int = 24) -> xr.Dataset:
+    """Every kind of variable that a scientist has, decoded."""
+    chance = np.random.default_rng(0)
+    times = pd.date_range("2000-01-01", periods=hours, freq="h")
+    packed = xr.Variable(("time", "lat"), np.arange(hours * 4).reshape(hours, 4) / 10, {"units": "m"})
+    packed.encoding = {"dtype": "int16", "scale_factor": 0.1, "add_offset": 5.0, "_FillValue": -999}
+    dates = xr.Variable(("time",), times + pd.Timedelta("30min"))
+    dates.encoding = {"units": "minutes since 1999-12-31", "dtype": "int32"}
+    found = xr.Dataset(
+        {
+            "tas": (("time", "lat", "lon"), chance.normal(size=(hours, 4, 5)).astype("f4"), {"units": "K"}),
+            "depth": packed,
+            "mid": dates,
+            "flag": (("time", "lat"), np.arange(hours * 4).reshape(hours, 4) % 3 == 0),
+            "count": (("lat", "time"), np.arange(4 * hours).reshape(4, hours)),
+            "area": (("lat", "lon"), chance.normal(size=(4, 5))),
+            "note": ("lat", ["a", "bb", "", "déjà"]),
+            "crs": ((), 0, {"grid_mapping_name": "latitude_longitude"}),
+        },
+        {
+            "time": times,
+            "lat": np.linspace(-60, 60, 4),
+            "lon": np.linspace(0, 270, 5),
+            "day": ("time", times.day_of_year),
+        },
+        {"title": "varied"},
+    )
+    found["time"].encoding = {"units": "hours since 2000-01-01", "dtype": "int32", "calendar": "standard"}
+    found["tas"][3, 1, 2] = np.nan
+    return found
+
+
+def in_memory(dataset: xr.Dataset, _: Path) -> xr.Dataset:
+    return dataset
+
+
+def behind_dask(dataset: xr.Dataset, _: Path) -> xr.Dataset:
+    return dataset.chunk({"time": 5, "lat": 3})
+
+
+def in_files(dataset: xr.Dataset, folder: Path) -> xr.Dataset:
+    dataset.to_netcdf(folder / "file.nc", engine="netcdf4")
+    return xr.open_dataset(folder / "file.nc", engine="netcdf4", chunks=None, cache=False)
+
+
+def in_zarr(dataset: xr.Dataset, folder: Path) -> xr.Dataset:
+    dataset.to_zarr(folder / "store.zarr", zarr_format=3, consolidated=False)
+    return xr.open_zarr(folder / "store.zarr", consolidated=False, chunks=None)
+
+
+def by_xarray(dataset: xr.Dataset, folder: Path) -> xr.Dataset:
+    """What is read of a dataset that Xarray itself wrote."""
+    dataset.to_zarr(folder / "oracle.zarr", zarr_format=3, consolidated=False)
+    with xr.open_zarr(folder / "oracle.zarr", consolidated=False, chunks=None) as found:
+        return found.load()
+
+
+KINDS = [in_memory, behind_dask, in_files, in_zarr]
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have a Zarr V3 specification")
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+def given(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[xr.Dataset], xr.Dataset]:
+    def make(dataset: xr.Dataset) -> xr.Dataset:
+        folder = tmp_path / "given"
+        folder.mkdir(exist_ok=True)
+        return request.param(dataset, folder)  # type: ignore[no-any-return]
+
+    return make
+
+
+def test_any_dataset_reads_back_as_it_is(
+    given: Callable[[xr.Dataset], xr.Dataset], target: Path, serial: frazil.SerialExecutor
+) -> None:
+    dataset = given(varied())
+    frazil.convert(dataset, target, chunks={"time": 7}, executor=serial, verify="full", workers=3)
+    found = read(target)
+    xr.testing.assert_identical(found, by_xarray(dataset, target.parent))
+    assert found["depth"].encoding["dtype"] == np.dtype("i2")
+    assert found["tas"].encoding["chunks"][0] == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [behind_dask, in_files])
+def test_functions_of_their_own_processes_compute_it(kind: Any, tmp_path: Path, target: Path) -> None:
+    with frazil.LithopsExecutor(backend="localhost", workers=2) as executor:
+        frazil.convert(kind(varied(), tmp_path), target, chunks={"time": 7}, executor=executor, verify="full")
+    xr.testing.assert_identical(read(target), by_xarray(varied(), tmp_path))
+
+
+def test_a_data_array_is_a_dataset_of_one(target: Path, serial: frazil.SerialExecutor) -> None:
+    array = varied()["tas"]
+    frazil.convert(array, target, executor=serial)
+    xr.testing.assert_identical(read(target)["tas"], array)
+
+
+def test_chosen_variables_bring_their_coordinates(target: Path, serial: frazil.SerialExecutor) -> None:
+    frazil.convert(varied(), target, variables=["tas"], executor=serial)
+    xr.testing.assert_identical(read(target), varied()[["tas"]])
+    with pytest.raises(frazil.InvalidInputError, match=r"no variable 'tsa'.*'tas'"):
+        frazil.plan(varied(), target, variables="tsa", group="other", executor=serial)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_mode_takes_datasets(kind: Any, tmp_path: Path, target: Path, serial: frazil.SerialExecutor) -> None:
+    whole = varied(36).drop_vars(["area", "note", "crs", "flag", "count"])
+    number = 0
+
+    def put(dataset: xr.Dataset, **options: Any) -> None:
+        nonlocal number
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in dataset.variables:  # what a dataset is read with is not how the group stores it
+            dataset[name].encoding = {}
+        frazil.convert(kind(dataset, folder), target, executor=serial, verify="full", **options)
+
+    frazil.convert(whole.isel(time=slice(0, 21)), target, chunks={"time": 5}, executor=serial)
+    put(whole.isel(time=slice(21, 36)), mode="append")
+    expected = whole.copy(deep=True)
+    xr.testing.assert_allclose(read(target), expected, atol=1e-6)
+    box = {"time": slice(8, 17), "lat": slice(1, 3)}
+    part = (whole[["tas", "depth"]] + 1).isel(box).isel(lat=slice(None, None, -1)).drop_vars("day")
+    put(part, mode="region", reorder=True, on_attrs="keep")
+    expected["tas"][box] += 1
+    expected["depth"][box] += 1
+    xr.testing.assert_allclose(read(target), expected, atol=1e-6)
+    put((whole[["tas"]] * 2).assign(pr=whole["tas"] * 3).drop_vars("day"), mode="modify", on_attrs="keep")
+    expected = expected.assign(tas=(whole["tas"] * 2).assign_attrs(whole["tas"].attrs), pr=whole["tas"] * 3)
+    xr.testing.assert_allclose(read(target), expected, atol=1e-6)
+    put((whole[["tas"]] * 9).assign(ts=whole["tas"] * 4).drop_vars("day"), mode="add")
+    xr.testing.assert_allclose(read(target), expected.assign(ts=whole["tas"] * 4), atol=1e-6)
+    put(whole[["tas"]], mode="overwrite")
+    np.testing.assert_array_equal(read(target)["tas"], whole["tas"])
+
+
+def test_a_run_that_was_cut_off_goes_on_with_the_dataset_alone(
+    given: Callable[[xr.Dataset], xr.Dataset], target: Path, serial: frazil.SerialExecutor
+) -> None:
+    dataset = given(varied())
+    plan = frazil.plan(dataset, target, chunks={"time": 5}, executor=serial, workers=4)
+    plan = replace(plan, tasks=group(plan.template, list(plan.regions), [(0, 24)], 4, 1))
+
+    def cut(progress: frazil.Progress) -> None:
+        if progress.stage == "write" and progress.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        frazil.run(plan, source=dataset, executor=serial, run_id="r", listener=cut)
+    with pytest.raises(frazil.InvalidInputError, match=r"frazil.resume\(repo, run_id, source=dataset\)"):
+        frazil.resume(target, "r", executor=serial)
+    other = varied().assign(tas=varied()["tas"].astype("f8"))
+    with pytest.raises(frazil.InvalidInputError, match="another dataset than the plan was made from"):
+        frazil.resume(target, "r", source=other, executor=serial)
+    frazil.resume(target, "r", source=dataset, executor=serial)
+    xr.testing.assert_identical(read(target), by_xarray(dataset, target.parent))
+
+
+def test_a_plan_of_a_dataset_needs_it_to_run(target: Path, tmp_path: Path, serial: frazil.SerialExecutor) -> None:
+    plan = frazil.Plan.from_json(frazil.plan(varied(), target, executor=serial).to_json())
+    with pytest.raises(frazil.InvalidInputError, match=r"frazil.run\(plan, source=dataset\)"):
+        frazil.run(plan, executor=serial)
+    assert not (tmp_path / "archive.icechunk.frazil").exists() or not list(target.parent.glob("*.frazil/*/run.json"))
+    frazil.run(plan, source=varied(), executor=serial)
+    varied().to_netcdf(tmp_path / "a.nc")
+    plan = frazil.plan(tmp_path / "a.nc", target, group="g", executor=serial)
+    with pytest.raises(frazil.InvalidInputError, match="made from files"):
+        frazil.run(plan, source=varied(), executor=serial)
+
+
+@pytest.mark.parametrize("chunks", [{"time": 1}, {"time": 4}])
+def test_what_a_task_carries_does_not_grow_with_the_job(
+    chunks: dict[str, int], target: Path, serial: frazil.SerialExecutor
+) -> None:
+    array = dask.array.map_blocks(
+        lambda block_id: np.full((1, 8, 8), block_id[0], "f4"), dtype="f4", chunks=((1,) * 10_000, (8,), (8,))
+    )
+    dataset = xr.Dataset({"v": (("time", "y", "x"), array * 2 + 1)}, {"time": np.arange(10_000)})
+    plan = frazil.plan(dataset, target, chunks=chunks, executor=serial, workers=64)
+    carrier = carrier_of(plan, dataset)
+    assert carrier is not None
+    sizes = []
+    for task in plan.tasks:
+        carried = carrier.carry(task.regions)
+        sizes.append(len(carried.packed) + sum(len(one) for own in carried.buffers for one in own))
+        assert len(unpack(carried.packed)) == len(task.regions)
+    assert max(sizes) < 64_000
+
+
+def test_what_a_task_carries_of_files_is_where_they_lie(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    dataset = in_files(xr.Dataset({"v": (("time", "x"), np.zeros((100, 50_000)))}), tmp_path)
+    plan = frazil.plan(dataset, target, chunks={"time": 10}, append_dim="time", executor=serial, workers=8)
+    carrier = carrier_of(plan, dataset)
+    assert carrier is not None
+    assert max(len(pickle.dumps(carrier.carry(task.regions))) for task in plan.tasks) < 16_000
+
+
+def test_a_dask_chunk_is_computed_on_threads_of_the_function_and_not_by_the_client(
+    target: Path, serial: frazil.SerialExecutor
+) -> None:
+    seen: list[str] = []
+
+    def computed(block: Any) -> Any:
+        seen.append(threading.current_thread().name)
+        return block
+
+    array = dask.array.zeros((8, 4), chunks=(2, 4)).map_blocks(computed, meta=np.zeros((0, 0)))
+    dataset = xr.Dataset({"v": (("time", "x"), array)}, {"time": np.arange(8)})
+    plan = frazil.plan(dataset, target, chunks={"time": 2}, executor=serial)
+    assert seen == []
+    frazil.run(plan, source=dataset, executor=serial)
+
+
+def test_dask_is_not_imported_where_no_data_is_dask(tmp_path: Path) -> None:
+    code = """
+import sys
+sys.modules["dask"] = None  # as if it were not installed
+import numpy as np, xarray as xr, frazil
+dataset = xr.Dataset({"v": (("time", "x"), np.arange(12.0).reshape(6, 2))}, {"time": np.arange(6)})
+dataset.to_netcdf(sys.argv[1] + "/a.nc")
+with frazil.SerialExecutor() as executor:
+    frazil.convert(dataset, sys.argv[1] + "/memory", executor=executor)
+    frazil.convert(xr.open_dataset(sys.argv[1] + "/a.nc"), sys.argv[1] + "/files", executor=executor)
+"""
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+class Sticky:
+    def __reduce__(self) -> Any:
+        raise TypeError("a lock is held")
+
+
+def test_what_cannot_be_pickled_is_named_before_anything_is_written(
+    target: Path, serial: frazil.SerialExecutor
+) -> None:
+    held = Sticky()
+    array = dask.array.zeros((4, 4), chunks=2).map_blocks(lambda block, held=held: (block, held)[0], dtype="f8")
+    dataset = xr.Dataset({"fine": (("y", "x"), np.zeros((4, 4))), "v": (("y", "x"), array)})
+    frazil.open_repository(target)
+    before = state(target)
+    with pytest.raises(frazil.InvalidInputError, match=r"what computes 'v' cannot be pickled.*a lock is held"):
+        frazil.convert(dataset, target, executor=serial)
+    assert state(target) == before
+    assert not list(target.parent.glob("*.frazil/*/*"))
+
+
+def test_an_error_of_the_graph_names_the_region_and_publishes_nothing(
+    target: Path, serial: frazil.SerialExecutor
+) -> None:
+    def fail(block: Any, block_info: Any = None) -> Any:
+        if block_info and block_info[0]["chunk-location"] == (1, 0):
+            raise ValueError("no such day")
+        return block
+
+    array = dask.array.zeros((4, 4), chunks=(2, 4)).map_blocks(fail, dtype="f8")
+    dataset = xr.Dataset({"v": (("y", "x"), array)}, {"y": np.arange(4)})
+    frazil.open_repository(target)
+    before = state(target)[0]
+    with pytest.raises(
+        frazil.IncompleteRunError, match=r"v\[y 0:4, x 0:4\] could not be computed: ValueError: no such day"
+    ):
+        frazil.convert(dataset, target, chunks={"y": 2}, executor=serial)
+    assert state(target)[0] == before
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "says"),
+    [
+        (xr.Dataset({1: ("x", [1])}), {}, "1 is no text"),
+        (xr.Dataset({"v": ("x", [1])}), {"engine": "zarr"}, "'zarr' opens files"),
+        (xr.Dataset({"v": ("x", np.array([{}, 2], object))}), {}, "'v'"),
+        (xr.Dataset(), {}, "no variables"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused(
+    dataset: xr.Dataset, options: dict[str, Any], says: str, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    with pytest.raises(frazil.InvalidInputError, match=says):
+        frazil.convert(dataset, target, executor=serial, **options)
+    assert not target.exists()
+
+
+def test_labels_decide_for_datasets_as_for_files(target: Path, serial: frazil.SerialExecutor) -> None:
+    whole = varied()[["tas"]]
+    frazil.convert(whole, target, executor=serial)
+    with pytest.raises(frazil.LabelError, match="'lat' is flipped"):
+        frazil.convert(whole.isel(lat=slice(None, None, -1)), target, mode="modify", executor=serial)
+    axis = xr.date_range("2001", periods=24, freq="h", calendar="noleap", use_cftime=True)
+    later = whole.assign_coords(time=axis)
+    with pytest.raises(frazil.LabelError, match="dates of the calendar 'noleap'"):
+        frazil.convert(later, target, mode="append", executor=serial)
