@@ -10,7 +10,7 @@ import xarray as xr
 
 from frazil.execute import Retry
 from frazil.execution.executor import Executor
-from frazil.lazy.planned import bounded, given_sources, marked
+from frazil.lazy.planned import Dataset, bounded, given_sources, marked
 from frazil.planning.compare import Accept
 from frazil.planning.inputs import expand
 from frazil.planning.labels import Gaps
@@ -29,7 +29,7 @@ from frazil_functions.runs.status import unfinished_in
 
 logger = logging.getLogger(__name__)
 
-type Sources = str | Path | Iterable[str | Path] | xr.Dataset | xr.DataArray
+type Sources = str | Path | Iterable[str | Path] | Dataset
 """Files: a path, a URL, a glob of either, a text file of them, or several of these; or a dataset, lazy or not."""
 
 
@@ -127,10 +127,10 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     _check_options(mode, region=region, on_overlap=on_overlap, on_attrs=on_attrs, cut=bool(chunks or shards))
     target, existing = plan_target(repo, PlanTarget(None, group.strip("/"), branch, None, mode), replicas)
     wanted = Wanted(engine, append_dim, None if variables is None else _several(variables))
-    urls = () if isinstance(sources, xr.Dataset | xr.DataArray) else expand(sources)
+    urls = () if isinstance(sources, xr.Dataset | xr.DataArray | xr.DataTree) else expand(sources)
     with using(executor) as calls:
         grown, given = existing if mode == "append" else None, None
-        if isinstance(sources, xr.Dataset | xr.DataArray):
+        if isinstance(sources, xr.Dataset | xr.DataArray | xr.DataTree):
             found, given = given_sources(sources, wanted, existing, grown)
         else:
             found = scan_sources(urls, wanted, calls, listener, grown)
@@ -217,7 +217,7 @@ def convert(  # noqa: PLR0913 - as above
         return run(
             made,
             opened,
-            source=sources if isinstance(sources, xr.Dataset | xr.DataArray) else None,
+            source=sources if isinstance(sources, xr.Dataset | xr.DataArray | xr.DataTree) else None,
             executor=calls,
             verify=verify,
             message=message,

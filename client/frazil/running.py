@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import icechunk
-import xarray as xr
 
 from frazil.execute import Retry, execute
 from frazil.execution.executor import Executor
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.results import results
-from frazil.lazy.planned import carrier_of
+from frazil.lazy.planned import Dataset, carrier_of
 from frazil.planning.target import Target
 from frazil.report import Listener, Progress, Result, Spent, Stage, silent
 from frazil_functions import handler
@@ -34,7 +33,7 @@ def run(  # noqa: PLR0913 - as above
     plan: Plan,
     repo: icechunk.Repository | None = None,
     *,
-    source: xr.Dataset | xr.DataArray | None = None,
+    source: Dataset | None = None,
     executor: Executor | None = None,
     verify: Verify = "sample",
     message: str | None = None,
@@ -108,7 +107,7 @@ def resume(  # noqa: PLR0913 - as above
     repo: Target,
     run_id: str,
     *,
-    source: xr.Dataset | xr.DataArray | None = None,
+    source: Dataset | None = None,
     executor: Executor | None = None,
     verify: Verify | None = None,
     retry: Retry | None = None,
@@ -216,7 +215,7 @@ def _reopen(
     directory: RunDirectory,
     repo: icechunk.Repository | None,
     asked: Location | None,
-    source: xr.Dataset | xr.DataArray | None,
+    source: Dataset | None,
 ) -> Run:
     """A run from its directory; one that was ended while it started is started."""
     record, data = directory.record(), directory.plan()

@@ -5,6 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 
+def plain_dim(dim: str) -> str:
+    """A dimension's name without the path of the group that has it first.
+
+    Examples
+    --------
+    >>> plain_dim("ocean/depth"), plain_dim("time")
+    ('depth', 'time')
+    """
+    return dim.rpartition("/")[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """Half-open index ranges of one array, one for each of its dimensions, in their order.
@@ -45,6 +56,11 @@ class Region:
     def shape(self) -> tuple[int, ...]:
         """The length of each range."""
         return tuple(stop - start for _, start, stop in self.ranges)
+
+    @property
+    def plain_dims(self) -> tuple[str, ...]:
+        """The dimensions' names as their array has them, without the group that has them first."""
+        return tuple(map(plain_dim, self.dims))
 
     @property
     def size(self) -> int:

@@ -89,6 +89,9 @@ class DatasetTemplate:
         the place of a region. What lies outside stays as it is.
     changes
         Attributes that a group which is there already gets, or gets anew.
+    groups
+        The attributes of groups below, by path; arrays of theirs are named by their paths, and dimensions by that of
+        the group that has them first.
     """
 
     sizes: dict[str, int]
@@ -98,6 +101,7 @@ class DatasetTemplate:
     labels: dict[str, Labels]
     extents: dict[str, tuple[int, int]] = field(default_factory=dict)
     changes: Attributes = field(default_factory=dict)
+    groups: dict[str, Attributes] = field(default_factory=dict)
 
     def extent(self, dim: str) -> tuple[int, int]:
         """The part of a dimension that is written, as (start, stop)."""

@@ -319,3 +319,75 @@ def test_labels_decide_for_datasets_as_for_files(target: Path, serial: frazil.Se
     later = whole.assign_coords(time=axis)
     with pytest.raises(frazil.LabelError, match="dates of the calendar 'noleap'"):
         frazil.convert(later, target, mode="append", executor=serial)
+
+
+def forest(kind: Any, folder: Path) -> xr.DataTree:
+    """Nodes that inherit, that have dimensions of one name and of other lengths, and that hold nothing."""
+    nodes = {
+        "/": xr.Dataset({"mask": ("lat", np.arange(4) % 2)}, {"lat": np.linspace(-60, 60, 4)}, {"title": "all"}),
+        "/air": varied()[["tas", "depth"]].drop_vars(["lat", "day"]).assign_attrs(title="air"),
+        "/air/monthly": xr.Dataset({"tas": (("month", "lat"), np.arange(8.0).reshape(2, 4))}, {"month": [1, 2]}),
+        "/sea": xr.Dataset({"sst": (("time", "x"), np.arange(60.0).reshape(20, 3))}, {"time": np.arange(20) * 3}),
+        "/sea/empty": xr.Dataset(attrs={"note": "nothing"}),
+    }
+    found = {}
+    for number, (path, dataset) in enumerate(nodes.items()):
+        place = folder / f"node{number}"
+        place.mkdir()
+        found[path] = kind(dataset, place) if dataset.variables else dataset
+    return xr.DataTree.from_dict(found)
+
+
+def chunked(dataset: xr.Dataset, _: Path) -> xr.Dataset:
+    return dataset.chunk()
+
+
+@pytest.mark.parametrize("kind", [in_memory, chunked, in_files], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("group", ["", "under/here"])
+def test_every_node_of_a_tree_is_written_in_one_commit(
+    kind: Any, group: str, tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    tree = forest(kind, tmp_path)
+    result = frazil.convert(tree, target, group=group, chunks={"time": 7}, executor=serial, verify="full")
+    repo = frazil.open_repository(target)
+    assert len(list(repo.ancestry(branch="main"))) == 2
+    assert result.regions > 4
+    store = repo.readonly_session("main").store
+    with xr.open_datatree(store, engine="zarr", consolidated=False, group=group or None, chunks=None) as found:  # type: ignore[arg-type]
+        tree.to_zarr(tmp_path / "oracle.zarr", zarr_format=3, consolidated=False)
+        with xr.open_datatree(tmp_path / "oracle.zarr", engine="zarr", consolidated=False, chunks=None) as expected:
+            xr.testing.assert_identical(found.load(), expected.load())
+        assert found["air/tas"].encoding["chunks"][0] == 7
+        assert found["sea/sst"].encoding["chunks"][0] == 7
+
+
+def test_a_node_of_a_tree_can_be_written_as_a_tree(tmp_path: Path, target: Path, serial: frazil.SerialExecutor) -> None:
+    air = forest(in_memory, tmp_path)["air"]
+    assert isinstance(air, xr.DataTree)
+    frazil.convert(air, target, executor=serial)
+    assert "tas" in read(target, group="monthly")
+    np.testing.assert_array_equal(read(target)["tas"], varied()["tas"])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"append_dim": "time"}, "append_dim does not say of which node"),
+        ({"variables": "tas"}, "variables does not say of which node"),
+        ({"chunks": {"tme": 3}}, "'tme', which no variable has"),
+        ({"mode": "append", "group": "there"}, "writes into none that exist"),
+    ],
+)
+def test_what_means_nothing_for_a_tree_is_refused(
+    options: dict[str, Any], says: str, tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    frazil.convert(varied(), target, group="there", executor=serial)
+    before = state(target)
+    with pytest.raises(frazil.InvalidInputError, match=says):
+        frazil.convert(forest(in_memory, tmp_path), target, executor=serial, **({"group": "new"} | options))
+    assert state(target) == before
+
+
+def test_a_name_that_would_make_a_group_is_refused(target: Path, serial: frazil.SerialExecutor) -> None:
+    with pytest.raises(frazil.InvalidInputError, match="'a/b' has a '/' in it"):
+        frazil.convert(xr.Dataset({"v": ("a/b", [1])}), target, executor=serial)

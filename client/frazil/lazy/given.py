@@ -4,6 +4,7 @@ Its code travels with the tasks and lies nowhere else; the plan knows it by a fi
 """
 
 import hashlib
+import itertools
 import math
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,11 +44,14 @@ class Given:
         Its variables, encoded: arrays in memory, dask's, or `Deferred` ones; and its attributes.
     sizes
         The length of every dimension.
+    groups
+        The attributes of groups below, by path, if it is a tree.
     """
 
     variables: Mapping[str, xr.Variable]
     attributes: Mapping[str, Any]
     sizes: Mapping[str, int]
+    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, obj: xr.Dataset | xr.DataArray, encodings: Mapping[str, Mapping[str, Any]] | None = None) -> "Given":
@@ -66,11 +70,33 @@ class Given:
             If it cannot be stored.
         """
         dataset = as_dataset(obj)
-        strange = next((key for key in (*dataset.variables, *dataset.dims) if not isinstance(key, str)), None)
-        if strange is not None:
-            raise InvalidInputError(f"{strange!r} is no text, and names in Zarr are; rename it")
+        _check_names(dataset)
         variables, attributes = encode_all(dataset, encodings or {})
         return cls(variables, attributes, {str(dim): length for dim, length in dataset.sizes.items()})
+
+    @classmethod
+    def of_tree(cls, tree: xr.DataTree) -> "Given":
+        """Every node of a tree: variables go by their paths, and dimensions by that of the first node that has them.
+
+        Raises
+        ------
+        InvalidInputError
+            If a node cannot be stored.
+        """
+        top = len(tree.path.rstrip("/")) + 1
+        variables: dict[str, xr.Variable] = {}
+        sizes: dict[str, int] = {}
+        groups: dict[str, Mapping[str, Any]] = {}
+        for node in tree.subtree:
+            path = node.path[top:]
+            own = cls.of(node.to_dataset(inherit=False))
+            groups[path] = own.attributes
+            names = {dim: _below(_first(node, dim, tree).path[top:], dim) for dim in own.sizes}
+            sizes |= {names[dim]: length for dim, length in own.sizes.items()}
+            for name, one in own.variables.items():
+                renamed = xr.Variable([names[str(dim)] for dim in one.dims], one._data, one.attrs, fastpath=True)  # noqa: SLF001 - `data` would load it
+                variables[_below(path, name)] = renamed
+        return cls(variables, groups.pop(""), sizes, groups)
 
     def metadata(
         self, append_dim: str | None = None, *, digests: bool = False
@@ -202,6 +228,26 @@ class GivenCarrier:
         if isinstance(lazy.source, Deferred):
             return pickled(FileSlices(((region.array, lazy.source.variable[inside]),)), what, pickle.dumps)
         return pickled(ArraySlices((np.ascontiguousarray(lazy.source[inside]),)), what, pickle.dumps)
+
+
+def _check_names(dataset: xr.Dataset) -> None:
+    for key in (*dataset.variables, *dataset.dims):
+        if not isinstance(key, str):
+            raise InvalidInputError(f"{key!r} is no text, and names in Zarr are; rename it")
+        if "/" in key:
+            raise InvalidInputError(
+                f"{key!r} has a '/' in it, which parts groups in Zarr; rename it, or write a DataTree"
+            )
+
+
+def _first(node: xr.DataTree, dim: str, tree: xr.DataTree) -> xr.DataTree:
+    """The first node from the top of a tree that has a dimension of a node below."""
+    line = [node, *itertools.takewhile(lambda one: one is not tree.parent, node.parents)]
+    return next(one for one in reversed(line) if dim in one.sizes)
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
 
 
 def written(plan: Plan) -> list[str]:

@@ -15,14 +15,18 @@ from frazil.planning.options import Options
 from frazil.planning.scan import Sources, Wanted, append_dim_of
 from frazil_functions.errors import InvalidInputError, nearest
 from frazil_functions.plan import Plan
-from frazil_functions.reading.encoding import STRING, Attributes, number
+from frazil_functions.reading.encoding import STRING, Attributes, json_attributes, number
+from frazil_functions.regions import plain_dim
+
+type Dataset = xr.Dataset | xr.DataArray | xr.DataTree
+"""A dataset, or a tree of them; lazy or not."""
 
 _STORED: Final = ("units", "calendar", "scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
 """Attributes that say how values are stored, which Xarray takes from a variable's encoding."""
 
 
 def given_sources(
-    dataset: xr.Dataset | xr.DataArray, wanted: Wanted, existing: Existing | None, grown: Existing | None
+    dataset: Dataset, wanted: Wanted, existing: Existing | None, grown: Existing | None
 ) -> tuple[Sources, Given]:
     """A dataset as the one source of a plan, and as it is to be stored.
 
@@ -44,6 +48,8 @@ def given_sources(
     """
     if wanted.engine is not None:
         raise InvalidInputError(f"the engine {wanted.engine!r} opens files, and a dataset is given; leave it out")
+    if isinstance(dataset, xr.DataTree):
+        return _tree_sources(dataset, wanted, existing)
     chosen = _chosen(dataset, wanted.variables)
     own = existing.file.variables if existing is not None else {}
     given = Given.of(chosen, _encodings({name: (one.dtype, one.attributes) for name, one in own.items()}))
@@ -54,15 +60,41 @@ def given_sources(
     return Sources((file,), labels, append_dim), given
 
 
+def _tree_sources(tree: xr.DataTree, wanted: Wanted, existing: Existing | None) -> tuple[Sources, Given]:
+    for what, asked in (("append_dim", wanted.append_dim), ("variables", wanted.variables)):
+        if asked is not None:
+            raise InvalidInputError(
+                f"{what} does not say of which node of the tree; leave it out, or write node by node"
+            )
+    if existing is not None:
+        raise InvalidInputError(
+            "a tree makes groups, and writes into none that exist; use mode 'create' or 'overwrite', or write node by "
+            "node (group=)"
+        )
+    given = Given.of_tree(tree)
+    file, labels = given.metadata()
+    (file,) = select([file], None)
+    return Sources((file,), labels, None), given
+
+
 def marked(plan: Plan, given: Given) -> Plan:
     """A plan that knows the dataset that it was made from."""
     sources = tuple(replace(source, fingerprint=given.mark(written(plan))) for source in plan.sources)
-    return replace(plan, sources=sources)
+    groups = {path: json_attributes(attributes) for path, attributes in given.groups.items()}
+    return replace(plan, sources=sources, template=replace(plan.template, groups=groups))
 
 
 def bounded(options: Options, given: Given) -> Options:
     """Options of which regions and tasks carry no more of a dask graph than travels well."""
     most = given.largest_graph
+    if given.groups:
+        # A dimension of one name has a length of its own in every group that it begins in.
+        chunks, shards = (
+            {dim: lengths[plain_dim(dim)] for dim in given.sizes if plain_dim(dim) in lengths}
+            | {dim: length for dim, length in lengths.items() if dim not in map(plain_dim, given.sizes)}
+            for lengths in (options.chunks, options.shards)
+        )
+        options = replace(options, chunks=chunks, shards=shards)
     if not most:
         return options
     return replace(
@@ -73,7 +105,7 @@ def bounded(options: Options, given: Given) -> Options:
     )
 
 
-def carrier_of(plan: Plan, source: xr.Dataset | xr.DataArray | None) -> GivenCarrier | None:
+def carrier_of(plan: Plan, source: Dataset | None) -> GivenCarrier | None:
     """Who carries the slices of a run, from the dataset that its plan was made from.
 
     Raises
@@ -85,6 +117,8 @@ def carrier_of(plan: Plan, source: xr.Dataset | xr.DataArray | None) -> GivenCar
         return None
     if plan.sources and not plan.sources[0].travels:
         raise InvalidInputError("the plan was made from files, which functions read themselves; leave out source")
+    if isinstance(source, xr.DataTree):
+        return GivenCarrier(Given.of_tree(source), plan)
     held = {one.name: (one.dtype, one.attributes) for one in plan.template.arrays.values() if one.before is not None}
     names = tuple(plan.template.arrays)
     every = as_dataset(source)

@@ -18,6 +18,7 @@ from frazil_functions.plan import Mode
 from frazil_functions.reading.encoding import STRING, Values, fill_of, native, stored_attributes
 from frazil_functions.reading.opening import open_raw, read_raw
 from frazil_functions.reading.scanning import Labels
+from frazil_functions.regions import plain_dim
 from frazil_functions.repositories import spoken
 from frazil_functions.tasks import FileSource
 from frazil_functions.template import ArrayTemplate, DatasetTemplate, check_group
@@ -107,6 +108,8 @@ def write_template(
         # Strings of fixed length have no specification in Zarr 3 yet; Xarray and Zarr read them all the same.
         warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
         root = _open_root(session, group, template, mode)
+        for path, attributes in template.groups.items():
+            root.create_group(path, attributes=dict(attributes))
         for array in template.arrays.values():
             opened = _create(root, array) if array.before is None else _extend(root, array)
             if array.name in eager and array.nbytes:
@@ -158,7 +161,7 @@ def _create(root: zarr.Group, array: ArrayTemplate) -> zarr.Array[Any]:
         dtype=dtype,
         chunks=array.chunks,
         shards=array.shards,
-        dimension_names=array.dims,
+        dimension_names=[plain_dim(dim) for dim in array.dims],
         attributes=stored_attributes(array.dtype, array.attributes),
         fill_value=fill_of(array.dtype, array.attributes),
     )

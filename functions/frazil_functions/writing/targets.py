@@ -60,7 +60,8 @@ def open_targets(
 def target_of(array: zarr.Array[Any], region: Region) -> Target:
     """What one opened array is to a task; the region gives names to dimensions that have none."""
     names = getattr(array.metadata, "dimension_names", None)
-    dims = region.dims if names is None else tuple(str(dim) for dim in names)
+    own = region.plain_dims if names is None else tuple(str(dim) for dim in names)
+    dims = region.dims if own == region.plain_dims else own
     grid = WriteGrid(region.array, dims, array.shape, array.shards or array.chunks)
     dtype = STRING if array.dtype.kind in "OTU" else array.dtype.str
     return Target(array, grid, dtype, plain_attributes(dtype, json_attributes(array.attrs.asdict())))
