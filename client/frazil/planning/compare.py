@@ -18,7 +18,7 @@ from frazil_functions.reading.scanning import (
     VariableMetadata,
     coordinate_names,
 )
-from frazil_functions.reading.times import calendar_name
+from frazil_functions.reading.times import calendar_name, same_dates
 
 type Accept = Literal["units", "drift", "order"]
 """What may be accepted although files differ in it: time units, labels that differ by less than a
@@ -217,7 +217,7 @@ def compare(
     for name in sorted(first.variables, key=lambda name: first.variables[name].dims != (name,)):
         ours, theirs = first.variables[name], file.variables[name]
         _compare_form(name, first, file, append_dim, labels)
-        counted = _compare_units(name, ours, theirs, first, file, accept)
+        counted = _compare_units(name, first, file, labels, accept)
         if not counted:
             _compare_dtype(name, first, file)
         check_meaning(name, first, file)
@@ -261,17 +261,13 @@ def _compare_dtype(name: str, first: FileMetadata, file: FileMetadata) -> None:
 
 
 def _compare_units(
-    name: str,
-    ours: VariableMetadata,
-    theirs: VariableMetadata,
-    first: FileMetadata,
-    file: FileMetadata,
-    accept: frozenset[Accept],
+    name: str, first: FileMetadata, file: FileMetadata, labels: Mapping[str, Labels], accept: frozenset[Accept]
 ) -> bool:
     """Whether the file counts time in other units than the first file does, and may."""
+    ours, theirs = first.variables[name], file.variables[name]
     units, other = ours.attributes.get("units"), theirs.attributes.get("units")
     calendars = [calendar_of(variable) for variable in (ours, theirs)]
-    if is_time_unit(units) and is_time_unit(other) and calendars[0] != calendars[1]:
+    if is_time_unit(units) and is_time_unit(other) and not _same_dates(ours, theirs, labels):
         raise LabelError(
             f"{file.url}: {name!r} counts in the calendar {calendars[1]!r}, and in {first.url} in {calendars[0]!r}; "
             "dates of two calendars do not compare"
@@ -288,6 +284,16 @@ def _compare_units(
             )
         return True
     return False
+
+
+def _same_dates(ours: VariableMetadata, theirs: VariableMetadata, labels: Mapping[str, Labels]) -> bool:
+    """Whether the same number is the same date in both; of what is no label, only the calendar is known."""
+    if calendar_of(ours) == calendar_of(theirs):
+        return True
+    known = [labels[one.digest or ""].values() if one.digest in labels else None for one in (ours, theirs)]
+    least = [float(np.nanmin(values)) for values in known if values is not None and values.size]
+    counted = [(one.attributes.get("units"), one.attributes.get("calendar")) for one in (ours, theirs)]
+    return len(least) == 2 and same_dates(counted[0], counted[1], (least[0], least[1]))  # noqa: PLR2004 - of both
 
 
 def _compare_packing(

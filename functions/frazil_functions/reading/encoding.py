@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from frazil_functions.errors import InvalidInputError
-from frazil_functions.reading.times import calendar_name, recount
+from frazil_functions.reading.times import calendar_name, recount, same_dates
 
 type JSON = bool | int | float | str | list[JSON] | dict[str, JSON] | None
 type Attributes = dict[str, Any]  # JSON values; msgspec reads no recursive aliases
@@ -258,7 +258,8 @@ def _recounted(name: str, values: Values, own: Attributes, target: Attributes, d
     if not is_time_unit(wanted):
         return values
     calendar, other = (calendar_name(one.get("calendar")) for one in (own, target))
-    if calendar != other:
+    least = float(values.min()) if values.size else 0.0
+    if not same_dates((units, calendar), (wanted, other), (least, 0.0)):
         raise InvalidInputError(
             f"{name!r} counts in the calendar {calendar!r}, and the target in {other!r}; dates do not compare"
         )

@@ -32,6 +32,8 @@ _NANOSECONDS: Final = {
 _CALENDARS: Final = {"gregorian": "standard", "noleap": "365_day", "all_leap": "366_day"}
 """Other names of the same calendars (CF conventions, chapter 4.4.1)."""
 
+_AGREED: Final = 1583
+
 _NEAR: Final = 500
 """Two times closer than half a microsecond are one: no reader tells them apart in a double."""
 
@@ -40,6 +42,34 @@ def calendar_name(calendar: object) -> str:
     """The first of a calendar's names in CF (chapter 4.4.1); that of the standard one if none is named."""
     name = "standard" if calendar is None else str(calendar).lower()
     return _CALENDARS.get(name, name)
+
+
+def same_dates(one: tuple[object, object], other: tuple[object, object], first: tuple[float, float]) -> bool:
+    """Whether two ways to count give a date the same meaning, from certain numbers on.
+
+    The standard and the proleptic Gregorian calendar agree since 15 October 1582; here, since the year after.
+
+    Parameters
+    ----------
+    one, other
+        Units and calendar of both.
+    first
+        The least number that is counted in each.
+    """
+    calendars = {calendar_name(one[1]), calendar_name(other[1])}
+    if len(calendars) == 1:
+        return True
+    if calendars != {"standard", "proleptic_gregorian"}:
+        return False
+    try:
+        dates = [
+            cftime.num2date(number, str(units), calendar_name(calendar))
+            for (units, calendar), least in zip((one, other), first, strict=True)
+            for number in (0, least)
+        ]
+    except (ValueError, OverflowError):
+        return False
+    return all(date.year >= _AGREED for date in dates)
 
 
 def recount(name: str, values: _Numbers, units: tuple[str, str], calendar: str, dtype: str) -> _Numbers:

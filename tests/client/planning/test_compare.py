@@ -96,6 +96,29 @@ def test_calendars_of_the_same_meaning_do_not_differ(series: Any, write: Any, pl
     assert plan_of(write(parts)).template.sizes["time"] == 6
 
 
+@pytest.mark.parametrize("first", ["standard", "gregorian", "proleptic_gregorian"])
+@pytest.mark.parametrize("second", ["standard", "proleptic_gregorian"])
+@pytest.mark.parametrize("units", ["hours since 2000-01-01", "minutes since 2000-01-01"])
+def test_calendars_that_agree_on_the_dates_of_both_do_not_differ(
+    first: str, second: str, units: str, series: Any, write: Any, convert: Any
+) -> None:
+    per = 60 if units.startswith("minutes") else 1
+    parts = [series(3, calendar=first), series([n * per for n in range(3, 6)], calendar=second, units=units)]
+    found = convert(write(parts), accept="units")
+    assert [str(one)[:13] for one in found["time"].values] == [f"2000-01-01T{hour:02}" for hour in range(6)]
+
+
+@pytest.mark.parametrize("units", ["days since 1500-01-01", "days since 1582-10-10", "days since 1850-01-01"])
+def test_calendars_that_part_among_the_dates_are_refused(units: str, series: Any, write: Any, plan_of: Any) -> None:
+    start = -120_000 if "1850" in units else 0
+    parts = [
+        series(range(start, start + 3), units=units, calendar="standard"),
+        series(range(start + 3, start + 6), units=units, calendar="proleptic_gregorian"),
+    ]
+    with pytest.raises(frazil.LabelError, match="counts in the calendar 'proleptic_gregorian'"):
+        plan_of(write(parts))
+
+
 def test_attributes_may_differ_and_the_first_file_gives_them(series: Any, write: Any, plan_of: Any) -> None:
     first, second = series(3).assign_attrs(history="first"), series(3, start=3).assign_attrs(history="second")
     second.tas.attrs["comment"] = "added"
