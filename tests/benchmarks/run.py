@@ -26,6 +26,7 @@ MODULES = (
     "gathering",
     "flushing",
     "resuming",
+    "appending",
     "startup",
 )
 NOTES = "## What is missed, and why"

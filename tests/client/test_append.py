@@ -1,6 +1,7 @@
 """Appending: what is new goes behind what is there, whatever the chunks, and nothing else changes."""
 
 import json
+import pickle
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import frazil
+from frazil.lazy.planned import carrier_of
+from frazil_functions.repositories import locate
+from frazil_functions.runs.start import directory_of
+from frazil_functions.runs.start import start as start_run
+from frazil_functions.writing.task import write_task
 
 from .hourly import read, series, state
 
@@ -341,6 +347,37 @@ def test_a_replica_with_other_values_beside_the_append_dimension_is_refused(
     with pytest.raises(frazil.InvalidInputError, match=r"the replica .* holds something else than .* \('area'\)"):
         frazil.plan(tmp_path / "later" / "a.nc", target, mode="append", replicas=[replica], executor=serial)
     assert (state(target), state(replica)) == before
+
+
+def test_functions_that_append_read_nothing_of_the_labels(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    """The chunks of every label are hidden while the functions run."""
+    hours = 100_000
+    many = xr.Dataset(
+        {"tas": ("time", np.zeros(hours, "f4"))}, {"time": np.random.default_rng(0).random(hours).cumsum()}
+    )
+    frazil.convert(many, target, chunks={"time": 7_000}, executor=serial)
+    labels = [path for path in (target / "chunks").iterdir() if path.stat().st_size > 100_000]
+    assert labels
+    plan = frazil.plan(
+        many.isel(time=[-1]).assign_coords(time=[1e9]), target, mode="append", gaps="keep", executor=serial
+    )
+    run = start_run(
+        plan,
+        directory_of(locate(target), "r"),
+        carrier=carrier_of(plan, many.isel(time=[-1]).assign_coords(time=[1e9])),
+    )
+    task = run.task(0)
+    assert task is not None
+    assert len(pickle.dumps(task)) < 20_000
+    for path in labels:
+        path.rename(path.with_suffix(".hidden"))
+    write_task(task)
+    for path in labels:
+        path.with_suffix(".hidden").rename(path)
+    frazil.resume(target, "r", executor=serial)
+    assert read(target).sizes["time"] == hours + 1
 
 
 def test_nothing_is_skipped_that_only_looks_like_what_is_there(
