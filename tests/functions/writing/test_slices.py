@@ -17,14 +17,13 @@ from frazil_functions.forks import load_fork, node_id, read_fork
 from frazil_functions.reading.encoding import Values
 from frazil_functions.regions import Region
 from frazil_functions.versions import versions
-from frazil_functions.writing.lazy import FileSlices
+from frazil_functions.writing.lazy import FileSlices, pack
 from frazil_functions.writing.slices import (
     SliceStep,
     SlicesWritten,
     SliceTask,
     dump_slices_written,
     load_slices_written,
-    pack,
     write_slices,
 )
 
