@@ -34,7 +34,7 @@ def recoding_of(files: Sequence[FileMetadata], recodes: Sequence[frozenset[str]]
             attributes[name] = wanted
     for name, variable in first.variables.items():
         if variable.dtype.startswith("|S"):
-            longest = max(np.dtype(file.variables[name].dtype).itemsize for file in files)
+            longest = max(np.dtype(file.variables[name].dtype).itemsize for file in files if name in file.variables)
             dtypes.setdefault(name, f"|S{longest}")
     return Recoding(dtypes, attributes)
 
