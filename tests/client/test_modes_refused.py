@@ -12,6 +12,7 @@ import frazil
 
 from .hourly import series
 from .test_modes import WHOLE, Archive, negative
+from .test_resume import stop_at
 
 LEVELS = xr.Dataset({"q": ("plev", np.arange(4.0))}, {"plev": ("plev", [1000.0, 850.0, 700.0, 500.0])})
 
@@ -301,3 +302,76 @@ def test_variables_that_are_added_at_once_survive_each_other(archive: Archive) -
     pr = series(0, 24).rename(tas="pr")
     both(archive, (pr, {"mode": "add"}), (pr.rename(pr="ps"), {"mode": "add"}))
     assert set(archive.read()) == {"tas", "pr", "ps"}
+
+
+# ---- units, calendars, drift
+
+
+@pytest.mark.parametrize("mode", ["append", "region"])
+def test_bounds_are_counted_as_the_group_counts_them(tmp_path: Path, mode: str) -> None:
+    def bounded(start: int, stop: int, shift: int) -> xr.Dataset:
+        found = negative(start, stop).drop_attrs(deep=False)
+        hours = found["time"].values + shift
+        units = {
+            "units": f"hours since {'1999-12-31' if shift else '2000-01-01'}",
+            "calendar": "standard",
+            "bounds": "edges",
+        }
+        found = found.assign_coords(time=("time", hours.astype("i4"), units))
+        return found.assign(edges=(("time", "nv"), np.stack([hours, hours + 1], 1).astype("f8")))
+
+    archive = archive_of(bounded(0, 24, 0), tmp_path, chunks={"time": 10})
+    span = (24, 30) if mode == "append" else (3, 9)
+    archive.refuse("--accept units", bounded(*span, 24), mode=mode)
+    archive.put(bounded(*span, 24), mode=mode, accept="units")
+    found = archive.read()
+    np.testing.assert_array_equal(found["edges"][:, 0], found["time"])
+
+
+def test_a_single_label_does_not_drift_by_a_thousandth_of_itself(tmp_path: Path) -> None:
+    def at(hour: float) -> xr.Dataset:
+        return xr.Dataset({"a": ("t", [hour])}, {"t": ("t", [hour], {"units": "hours since 1900-01-01"})})
+
+    archive = archive_of(at(700000.0), tmp_path)
+    archive.refuse("has the label", at(700500.0), mode="region", accept="drift")
+
+
+def test_a_form_that_differs_is_refused_with_a_cure(archive: Archive) -> None:
+    archive.refuse("transpose, expand_dims", negative(3, 5).transpose("lat", "time", "lon"), mode="region")
+    archive.refuse("transpose, expand_dims", negative(3, 5).isel(time=0), mode="region")
+    later = series(24, 27)
+    later["time"].attrs["calendar"] = "noleap"
+    archive.refuse("convert_calendar", later, mode="append")
+
+
+# ---- runs that end early
+
+
+@pytest.mark.parametrize("stage", ["write", "publish"])
+@pytest.mark.parametrize("mode", ["create", "overwrite", "append", "region", "modify", "add"])
+def test_a_run_of_any_mode_that_was_interrupted_goes_on(
+    archive: Archive, mode: str, stage: str, tmp_path: Path
+) -> None:
+    new = {"append": series(24, 37), "region": negative(3, 19), "add": series(0, 24).rename(tas="pr")}.get(
+        mode, negative(0, 24)
+    )
+    group = "new" if mode == "create" else ""
+    plan = frazil.plan(
+        archive.files(new),
+        archive.target,
+        mode=mode,
+        group=group,
+        executor=frazil.SerialExecutor(),
+        workers=3,  # type: ignore[arg-type]
+    )
+    place = tmp_path / "runs" / "one"
+    before = archive.read()
+    with pytest.raises(KeyboardInterrupt):
+        frazil.run(plan, executor=frazil.SerialExecutor(), run_directory=place, listener=stop_at(stage))
+    xr.testing.assert_identical(archive.read(), before)
+    frazil.resume(archive.target, "one", run_directory=place, executor=frazil.SerialExecutor(), verify="full")
+    found, expected = archive.read(group=group or None), xr.decode_cf(new)
+    name = "pr" if mode == "add" else "tas"
+    np.testing.assert_array_equal(found[name].sel(time=expected["time"]), expected[name])
+    if mode == "region":
+        np.testing.assert_array_equal(found["tas"][19:], WHOLE["tas"][19:])

@@ -14,7 +14,7 @@ from frazil.planning.fitted import Fitted, sources_at
 from frazil.planning.labels import Axis, show
 from frazil.planning.options import OnOverlap, Options
 from frazil.planning.place import Pieces, aligned, grid_of
-from frazil.planning.recoding import check_kept, recoding_of
+from frazil.planning.recoding import check_kept, recoding_of, units_of_bounds
 from frazil.planning.scan import Sources
 from frazil.template.build import Recoding
 from frazil_functions.errors import LabelError, MismatchedSourceError
@@ -219,7 +219,7 @@ def _extended(
         if len(sources.files) > 1
         else Changes()
     )
-    arrays = {}
+    arrays, counted = {}, units_of_bounds(file, recoding)
     for name, variable in file.variables.items():
         held = existing.arrays[name]
         shape = tuple(length if one == dim else size for one, size in zip(variable.dims, variable.shape, strict=True))
@@ -235,7 +235,7 @@ def _extended(
             role=role,
             digest=labels[name].digest if name in labels else variable.digest,
             before=held.shape,
-            changes=changes.variables.get(name, {}),
+            changes=changes.variables.get(name, {}) | counted.get(name, {}),
         )
     sizes = file.sizes | {dim: length}
     return DatasetTemplate(sizes, dim, file.attributes, arrays, labels, {dim: (offset, end)}, changes.group)

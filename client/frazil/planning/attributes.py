@@ -1,6 +1,6 @@
 """Attributes of a group that exists: what becomes of those that files have otherwise."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from frazil.planning.existing import Existing
@@ -19,6 +19,11 @@ class Changes:
 
     group: Attributes = field(default_factory=dict)
     variables: dict[str, Attributes] = field(default_factory=dict)
+
+    def beside(self, others: Mapping[str, Attributes]) -> "Changes":
+        """The same with others of variables."""
+        names = {**self.variables, **others}
+        return Changes(self.group, {name: self.variables.get(name, {}) | dict(others.get(name, {})) for name in names})
 
 
 def changes_of(existing: Existing, file: FileMetadata, names: Iterable[str], on_attrs: OnAttrs) -> Changes:

@@ -1,4 +1,4 @@
-"""Coordinates without labels of their own, two-dimensional ones above all: they say whether a region is the right one."""
+"""Coordinates without labels of their own, two-dimensional ones above all: whether a region is the right one."""
 
 from collections.abc import Sequence
 

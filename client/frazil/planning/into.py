@@ -15,12 +15,12 @@ from frazil.planning.fitted import Fitted, sources_at
 from frazil.planning.labels import Axis, check_labels
 from frazil.planning.options import Options, Span
 from frazil.planning.place import Grid, Pieces, aligned, check_bounds, grid_of, place
-from frazil.planning.recoding import check_kept, recoding_of
+from frazil.planning.recoding import check_kept, recoding_of, units_of_bounds
 from frazil.planning.scan import Sources
 from frazil.template.build import Recoding, build, role_of
 from frazil.template.chunking import ChunkChoice
 from frazil_functions.errors import InvalidInputError, LabelError, MismatchedSourceError, nearest
-from frazil_functions.reading.encoding import recode
+from frazil_functions.reading.encoding import Attributes, recode
 from frazil_functions.reading.scanning import FileMetadata, VariableMetadata
 from frazil_functions.tasks import Piece
 from frazil_functions.template import ArrayTemplate, DatasetTemplate, Role
@@ -46,11 +46,11 @@ def fit_region(existing: Existing, sources: Sources, options: Options) -> Fitted
     dims = {one: None for variable in first.variables.values() for one in variable.dims}
     _check_region(options.region, dims, existing)
     within = _narrow(existing, {one: _extent(existing, first, sources, one, options) for one in dims if one != dim})
-    files, places, recodes = _compared(existing.cut_to(within), sources, names, options)
+    files, places, recodes, counted = _compared(existing.cut_to(within), sources, names, options)
     axis, start, turned = _joined(existing, replace(sources, files=files), recodes, options)
     along = {dim: (start, start + axis.spans[-1][1])} if dim is not None and dim in dims else {}
     narrow = within | _narrow(existing, along)
-    changes = changes_of(existing, first, names, options.on_attrs or "error")
+    changes = changes_of(existing, first, names, options.on_attrs or "error").beside(counted)
     written = {dim, *narrow} if narrow else set(dims)
     arrays = {
         name: _present(
@@ -96,7 +96,7 @@ def fit_variables(existing: Existing, sources: Sources, options: Options, mode: 
         )
     check_all_labels(sources)
     kept = [name for name in held if _is_label(existing, name)]
-    files, places, recodes = _compared(_undigested(existing), sources, [*kept, *data], options)
+    files, places, recodes, counted = _compared(_undigested(existing), sources, [*kept, *data], options)
     for one in first.sizes:
         if one != dim and one in _dims(existing) and one not in first.variables:
             _check_whole(one, existing, first, first.sizes[one], options)
@@ -118,7 +118,7 @@ def fit_variables(existing: Existing, sources: Sources, options: Options, mode: 
         )
     changed = held if mode == "modify" else ()
     changes = changes_of(existing, first, changed, options.on_attrs or ("update" if mode == "modify" else "keep"))
-    changes = linked(existing, first, new, changes)
+    changes = linked(existing, first, new, changes).beside(counted)
     kept += [name for name in changes.variables if name not in (*kept, *data)]
     template = _made(existing, replace(sources, files=files), new, axis, recoding, options)
     arrays = dict(template.arrays)
@@ -161,8 +161,11 @@ def _made(
 
 def _compared(
     existing: Existing, sources: Sources, names: Iterable[str], options: Options
-) -> tuple[tuple[FileMetadata, ...], list[Pieces], list[frozenset[str]]]:
-    """The files as if their labels stood as the group's do, where they really stand, and what is stored otherwise."""
+) -> tuple[tuple[FileMetadata, ...], list[Pieces], list[frozenset[str]], dict[str, Attributes]]:
+    """The files as if their labels stood as the group's do, where they really stand, and what is stored otherwise.
+
+    And the units that have to be written down for the latter.
+    """
     named, labels, dim = tuple(names), existing.labels | sources.labels, sources.append_dim
     whole = _only(existing.file, named)
     files, places, recodes = [], [], []
@@ -174,10 +177,9 @@ def _compared(
         files.append(turned)
         places.append(pieces)
         recodes.append(compare(whole, _only(turned, named), dim, labels, options.accept))
-    check_kept(
-        existing.file, recoding_of((whole, *(_only(file, named) for file in files)), [frozenset(), *recodes], dim)
-    )
-    return tuple(files), places, recodes
+    recoding = recoding_of((whole, *(_only(file, named) for file in files)), [frozenset(), *recodes], dim)
+    check_kept(existing.file, recoding)
+    return tuple(files), places, recodes, units_of_bounds(existing.file, recoding)
 
 
 def _check_alike(files: Sequence[FileMetadata], names: Sequence[str], sources: Sources, options: Options) -> None:

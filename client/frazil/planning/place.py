@@ -181,8 +181,11 @@ def _nearest(held: Values, asked: Values, *, drift: bool) -> tuple[_Indices, _In
     else:
         ours, theirs = held.astype("f8"), asked.astype("f8")
         steps = np.abs(np.diff(np.sort(ours)))
-        scale = float(steps[steps > 0].min()) if (steps > 0).any() else max(1.0, float(np.abs(ours).max(initial=0)))
-        tolerance = DRIFT * scale if drift else min(DRIFT * scale, _ROUNDING * float(np.abs(ours).max(initial=0)))
+        # A single label has no spacing that a drift could be a part of.
+        tolerance = _ROUNDING * float(np.abs(ours).max(initial=0))
+        if (steps > 0).any():
+            part = DRIFT * float(steps[steps > 0].min())
+            tolerance = part if drift else min(part, tolerance)
     if not ours.size:
         return np.zeros(len(theirs), np.int64), np.arange(len(theirs))
     order = np.argsort(ours, kind="stable")
