@@ -148,7 +148,9 @@ def _made(
         if options.chunks or options.shards:
             raise InvalidInputError("no variable is new, and the others keep their chunks; leave out chunks and shards")
         return DatasetTemplate({}, dim, {}, {}, {})
-    labels = {name: one for name, one in labels_of(sources, axis).items() if name in new}
+    # A file that was turned has the group's labels where it had its own.
+    known = replace(sources, labels=existing.labels | sources.labels)
+    labels = {name: one for name, one in labels_of(known, axis).items() if name in new}
     sizes = first.sizes | ({dim: axis.spans[-1][1]} if dim is not None else {})
     for one, length in sizes.items():
         if one in _dims(existing) and existing.length(one) != length:
