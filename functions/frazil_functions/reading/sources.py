@@ -225,9 +225,7 @@ def _read_placed(dataset: xr.Dataset, file: FileSource, region: Region, inside: 
             return values  # it is too short, which the caller tells
         turned = values[tuple(slice(None, None, step) for _, _, step in combined)]
         if whole is None:
-            # Strings of any length come as long as the longest that was read; those of another piece may be longer.
-            dtype = object if values.dtype.kind in "OTU" else values.dtype
-            whole = np.empty(tuple(part.stop - part.start for part in inside), dtype)
+            whole = np.empty(tuple(part.stop - part.start for part in inside), values.dtype)
         whole[
             tuple(
                 slice(ours.start - part.start, ours.stop - part.start)
