@@ -51,8 +51,8 @@ def check_free(repo: icechunk.Repository, snapshot: str, group: str, *, overwrit
         return
     if isinstance(there, zarr.Group) and not list(there.array_keys()):
         raise ExistingGroupError(
-            f"the group '/{group}' exists in {spoken(repo)} already and holds no arrays. Write into it (--mode add), "
-            "or replace it with all groups below it (--mode overwrite)."
+            f"the group '/{group}' exists in {spoken(repo)} already and holds no arrays. Name another one "
+            "(--group), write into it (--mode add), or replace it with all groups below it (--mode overwrite)."
         )
     raise ExistingGroupError(
         f"the group '/{group}' exists in {spoken(repo)} already. Name another one (--group), write into it (--mode "
