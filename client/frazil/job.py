@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, SupportsIndex, get_args
 
 import icechunk
 import xarray as xr
@@ -253,22 +253,29 @@ def _check_options(
 
 def _spans(region: Mapping[str, slice | Span] | Literal["auto"]) -> dict[str, Span]:
     """A region as half-open ranges; dimensions that lie where their labels do are left out."""
-    if isinstance(region, str):
-        if region != "auto":
-            raise InvalidInputError(f"region is {region!r}; use 'auto', or a mapping of dimensions to slices")
+    if region == "auto":
         return {}
-    found: dict[str, Span] = {}
-    for dim, span in region.items():
-        start, stop = (span.start, span.stop) if isinstance(span, slice) else span if span != "auto" else (None, None)
-        if span == "auto":
-            continue
-        straight = not isinstance(span, slice) or span.step in {None, 1}
-        if not straight or not isinstance(start, int) or not isinstance(stop, int) or not 0 <= start < stop:
-            raise InvalidInputError(
-                f"the region of {dim!r} is {span!r}; use slice(START, STOP) with 0 <= START < STOP, or 'auto'"
-            )
-        found[dim] = (start, stop)
-    return found
+    if not isinstance(region, Mapping):
+        raise InvalidInputError(f"region is {region!r}; use 'auto', or a mapping of dimensions to slices")
+    return {dim: _span(dim, span) for dim, span in region.items() if span != "auto"}
+
+
+def _span(dim: str, span: object) -> Span:
+    """A slice, or two numbers, as a half-open range."""
+    straight = isinstance(span, slice) and span.step in {None, 1}
+    ends = [span.start, span.stop] if straight and isinstance(span, slice) else span
+    if isinstance(ends, Sequence) and len(ends) == 2:  # noqa: PLR2004 - where it starts and stops
+        start, stop = (int(one) if _is_whole(one) else None for one in ends)
+        if start is not None and stop is not None and 0 <= start < stop:
+            return start, stop
+    raise InvalidInputError(
+        f"the region of {dim!r} is {span!r}; use slice(START, STOP) with 0 <= START < STOP, or 'auto'"
+    )
+
+
+def _is_whole(one: object) -> bool:
+    """Whether it is a whole number, NumPy's ones among them."""
+    return isinstance(one, SupportsIndex) and not isinstance(one, bool)
 
 
 def _unfinished(plan: Plan, *, offered: bool) -> str | None:

@@ -35,6 +35,9 @@ gaps = "fill"
 accept = ["units", "drift"]
 mode = "append"
 on_overlap = "skip"
+region = { time = [0, 100], lat = "auto" }
+reorder = true
+on_attrs = "keep"
 message = "A year"
 verify = "full"
 workers = 8
@@ -79,6 +82,7 @@ def test_every_key_is_read(write: Write) -> None:
     assert job.replicas == ("https://mirror.example/raw",)
     assert (job.chunks, job.shards) == ({"time": 24, "lat": 180}, {"time": 48})
     assert (job.variables, job.accept, job.mode) == (("tas", "pr"), ("units", "drift"), "append")
+    assert (job.region, job.reorder, job.on_attrs) == ({"time": (0, 100), "lat": "auto"}, True, "keep")
     assert job.retry == Retry(attempts=5, backoff=2.0, start_deadline=60.0, call_timeout=600.5)
     assert (job.worker.assignment, job.worker.start_deadline, job.worker.finish_deadline) == ("spread", 100.0, 200.0)
     least = load(write(LEAST))
@@ -90,7 +94,7 @@ def test_what_a_job_file_leaves_out_is_what_python_and_the_command_line_leave_ou
     job = load(write(LEAST))
     asked = {name: one.default for name, one in inspect.signature(frazil.convert).parameters.items()}
     shared = asked.keys() & {field.name for field in fields(JobFile)} - {"sources", "retry"}
-    assert len(shared) == 15
+    assert len(shared) == 18
     assert {name: getattr(job, name) for name in shared} == {name: asked[name] for name in shared}
     typed = options.Job().as_keywords()
     assert {name: getattr(job, name) for name in typed} == typed

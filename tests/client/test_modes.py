@@ -271,6 +271,13 @@ def test_what_is_added_must_have_a_name_of_its_own_when_it_is_published(archive:
         frazil.run(plan, executor=frazil.SerialExecutor())
 
 
+def test_add_puts_values_under_their_labels_where_that_is_asked_for(archive: Archive) -> None:
+    new = negative(0, 24).rename(tas="pr").isel(lat=slice(None, None, -1))
+    archive.refuse("'lat' is flipped", new, mode="add")
+    archive.put(new, mode="add", reorder=True)
+    np.testing.assert_array_equal(archive.read()["pr"], negative(0, 24)["tas"])
+
+
 # ---- overwrite
 
 

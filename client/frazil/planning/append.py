@@ -1,21 +1,23 @@
 """Appending: what is there already stands in front of the files, and stays as it is."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from frazil.planning.attributes import Changes, changes_of
 from frazil.planning.axis import axis_of, check_all_labels
 from frazil.planning.compare import calendar_of, compare
-from frazil.planning.existing import Existing
+from frazil.planning.existing import Existing, check_ordered
 from frazil.planning.fitted import Fitted, sources_at
 from frazil.planning.labels import Axis, show
 from frazil.planning.options import OnOverlap, Options
-from frazil.planning.place import Pieces, aligned
-from frazil.planning.recoding import check_kept, recoding_of
+from frazil.planning.place import Pieces, aligned, grid_of
+from frazil.planning.recoding import check_kept, recoding_of, units_of_bounds
 from frazil.planning.scan import Sources
 from frazil.template.build import Recoding
-from frazil_functions.errors import LabelError
+from frazil_functions.errors import LabelError, MismatchedSourceError
 from frazil_functions.reading.encoding import PACKING, is_time_unit
 from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata
 from frazil_functions.template import ArrayTemplate, DatasetTemplate, Role
@@ -29,9 +31,11 @@ def fit_behind(existing: Existing, sources: Sources, options: Options) -> Fitted
     InvalidInputError
         If files do not go together or behind the group, or labels do not fit.
     """
+    held = existing
     if options.on_overlap == "replace":
         existing = _before(existing, sources, options)
     joined = _behind(existing, sources, options.on_overlap)
+    _check_names(existing, joined, options)
     check_all_labels(joined)
     first, dim = existing.file, joined.append_dim
     files, places = [first], list[Pieces]([{}])
@@ -41,13 +45,91 @@ def fit_behind(existing: Existing, sources: Sources, options: Options) -> Fitted
         places.append(pieces)
     joined = replace(joined, files=tuple(files))
     recodes = [
-        compare(first, file, dim, joined.labels, options.accept) if file is not first else frozenset() for file in files
+        compare(_shared(first, file), file, dim, joined.labels, options.accept) if file is not first else frozenset()
+        for file in files
     ]
     recoding = recoding_of(files, recodes, dim)
-    axis = axis_of(joined, recodes, recoding, options.gaps, options.accept)
+    axis = _axis(joined, recodes, recoding, options)
+    if options.on_overlap == "replace":
+        _check_replaced(held, existing, axis, joined.append_dim or "")
     template = _extended(existing, joined, axis, recoding, options)
     ordered = sources_at(files, axis, recodes, recoding, places=places)
     return Fitted(template, tuple(one for one in ordered if one.url != first.url), axis.filled)
+
+
+def _check_names(existing: Existing, sources: Sources, options: Options) -> None:
+    """Refuse files that would leave variables of different lengths: the group could not be opened.
+
+    Raises
+    ------
+    MismatchedSourceError
+        Naming the file and the variables.
+    """
+    held, dim = existing.file.variables, sources.append_dim
+    for file in sources.files[1:]:
+        short = [name for name, one in held.items() if dim in one.dims and name not in file.variables]
+        if short:
+            raise MismatchedSourceError(
+                f"{file.url} lacks {_listed(short)}, which {existing.file.url} has along {dim!r} and which would be "
+                "left shorter than the others; put into the files every variable that grows"
+            )
+        new = [name for name in file.variables if name not in held]
+        for one in file.sizes:
+            if one != dim:
+                check_ordered(existing, file, one, options.accept)
+        if new:
+            raise MismatchedSourceError(
+                f"{file.url} has {_listed(new)} besides, which {existing.file.url} does not have, and an append adds "
+                "behind what is there. Leave it out (--variables), and write it for all labels with --mode add"
+            )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _shared(first: FileMetadata, file: FileMetadata) -> FileMetadata:
+    """The group less what a file need not have, for it does not grow."""
+    return replace(first, variables={name: one for name, one in first.variables.items() if name in file.variables})
+
+
+def _axis(sources: Sources, recodes: Sequence[frozenset[str]], recoding: Recoding, options: Options) -> Axis:
+    """The labels of the group and of the files; a group may have none yet."""
+    dim, (group, *files) = sources.append_dim or "", sources.files
+    if group.sizes.get(dim) or dim not in group.variables or not files:
+        return axis_of(sources, recodes, recoding, options.gaps, options.accept)
+    new = replace(sources, files=tuple(files))
+    axis = axis_of(new, recodes[1:], recoding, options.gaps, options.accept, like=group.variables[dim])
+    return replace(axis, order=(0, *(at + 1 for at in axis.order)), spans=((0, 0), *axis.spans))
+
+
+def _check_replaced(held: Existing, kept: Existing, axis: Axis, dim: str) -> None:
+    """Refuse files that would put their labels in place of others, which would be gone.
+
+    Raises
+    ------
+    LabelError
+        Naming the first label that would be lost.
+    """
+    begin = kept.file.sizes[dim]
+    known = grid_of(held.file, dim, held.labels)
+    assert known is not None  # or nothing had said what is replaced
+    ours, theirs = known.values[begin : len(axis.values)], axis.values[begin : len(known.values)]
+    for (_, stop), (start, _) in pairwise(axis.spans):
+        if stop < min(start, len(known.values)):
+            raise LabelError(
+                f"the files leave out {dim} {show(axis.values[stop], known.attributes)}, which {known.url} holds, and "
+                "--gaps fill would empty it; add the files between them, or replace one part after the other"
+            )
+    lost = np.flatnonzero(ours != theirs)
+    if lost.size:
+        at = int(lost[0])
+        raise LabelError(
+            f"the files would put {dim} {show(theirs[at], known.attributes)} in place of "
+            f"{show(ours[at], known.attributes)}, which {known.url} holds and they do not; values are replaced under "
+            "their own labels alone. Give files with every label that they reach over, or write the group anew (--mode "
+            "overwrite)"
+        )
 
 
 def _before(existing: Existing, sources: Sources, options: Options) -> Existing:
@@ -65,11 +147,12 @@ def _before(existing: Existing, sources: Sources, options: Options) -> Existing:
     for file, own in zip(files, recodes, strict=True):
         one = Sources((file,), sources.labels, dim)
         values = axis_of(one, [own], Recoding({}, {}), "keep", options.accept, like=held).values
-        begins += [values.min()] if len(values) and values.dtype.kind in "iuf" else []
+        begins += [values.min(), values.max()] if len(values) and values.dtype.kind in "iuf" else []
     labels = existing.labels[held.digest].values()
     if not begins or labels.dtype.kind not in "iuf":
         return existing
-    kept = int(np.count_nonzero(labels < min(begins)))
+    falls = len(labels) > 1 and labels[0] > labels[-1]
+    kept = int(np.count_nonzero(labels > max(begins) if falls else labels < min(begins)))
     if not kept:
         raise LabelError(
             f"the files replace every label of {dim!r} in {existing.file.url}; use --mode overwrite, which says so"
@@ -88,7 +171,6 @@ def _behind(existing: Existing, sources: Sources, on_overlap: OnOverlap) -> Sour
                 "there already; leave out on_overlap, and name only the new ones"
             )
         files = tuple(file for file in files if not _is_there(existing, file, sources))
-    # What a repository holds besides the variables of the files would be left too short, so all of it is compared.
     return replace(sources, files=(existing.file, *files), labels=labels)
 
 
@@ -133,11 +215,11 @@ def _extended(
     length = max(end, existing.length(dim))
     labels = {dim: Labels.of(axis.values[offset:])} if dim in file.variables else {}
     changes = (
-        changes_of(existing, sources.files[1], file.variables, options.on_attrs or "keep")
+        changes_of(existing, sources.files[1], sources.files[1].variables, options.on_attrs or "keep")
         if len(sources.files) > 1
         else Changes()
     )
-    arrays = {}
+    arrays, counted = {}, units_of_bounds(file, recoding)
     for name, variable in file.variables.items():
         held = existing.arrays[name]
         shape = tuple(length if one == dim else size for one, size in zip(variable.dims, variable.shape, strict=True))
@@ -153,7 +235,7 @@ def _extended(
             role=role,
             digest=labels[name].digest if name in labels else variable.digest,
             before=held.shape,
-            changes=changes.variables.get(name, {}),
+            changes=changes.variables.get(name, {}) | counted.get(name, {}),
         )
     sizes = file.sizes | {dim: length}
     return DatasetTemplate(sizes, dim, file.attributes, arrays, labels, {dim: (offset, end)}, changes.group)

@@ -1,6 +1,6 @@
 """Attributes of a group that exists: what becomes of those that files have otherwise."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from frazil.planning.existing import Existing
@@ -19,6 +19,11 @@ class Changes:
 
     group: Attributes = field(default_factory=dict)
     variables: dict[str, Attributes] = field(default_factory=dict)
+
+    def beside(self, others: Mapping[str, Attributes]) -> "Changes":
+        """The same with others of variables."""
+        names = {**self.variables, **others}
+        return Changes(self.group, {name: self.variables.get(name, {}) | dict(others.get(name, {})) for name in names})
 
 
 def changes_of(existing: Existing, file: FileMetadata, names: Iterable[str], on_attrs: OnAttrs) -> Changes:
@@ -56,6 +61,28 @@ def changes_of(existing: Existing, file: FileMetadata, names: Iterable[str], on_
         f"{file.url}: the attribute {key!r} of {whose} is {value!r}, and in {existing.file.url} it is {held!r}. "
         "--on-attrs keep leaves the group's attributes as they are, --on-attrs update takes the file's"
     )
+
+
+def linked(existing: Existing, file: FileMetadata, new: Collection[str], changes: Changes) -> Changes:
+    """The changes, and what tells readers that new variables are the bounds or coordinates of what is there."""
+    ours, theirs = existing.file.variables, file.variables
+    variables = {
+        name: changes.variables.get(name, {}) | _links(ours[name].attributes, theirs[name].attributes, new)
+        for name in theirs
+        if name in ours
+    }
+    group = changes.group | _links(existing.file.attributes, file.attributes, new)
+    return Changes(group, {name: changed for name, changed in variables.items() if changed})
+
+
+def _links(ours: Attributes, theirs: Attributes, new: Collection[str]) -> Attributes:
+    found: Attributes = {}
+    for key in ("bounds", "climatology", "coordinates"):
+        held, more = (str(one.get(key, "")).split() for one in (ours, theirs))
+        added = [name for name in more if name in new and name not in held]
+        if added:
+            found[key] = " ".join([*held, *added])
+    return found
 
 
 def _differing(ours: Attributes, theirs: Attributes) -> Attributes:

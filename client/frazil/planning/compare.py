@@ -236,7 +236,8 @@ def _compare_form(
     ours, theirs = first.variables[name], file.variables[name]
     if ours.dims != theirs.dims:
         raise MismatchedSourceError(
-            f"{file.url}: {name!r} has the dimensions {theirs.dims}, and in {first.url} it has {ours.dims}"
+            f"{file.url}: {name!r} has the dimensions {theirs.dims}, and in {first.url} it has {ours.dims}. "
+            "Give it the same (transpose, expand_dims), or leave it out (--variables)."
         )
     if ours.dims == (name,) and name != append_dim and theirs.digest != ours.digest and theirs.shape != ours.shape:
         raise LabelError(
@@ -270,7 +271,7 @@ def _compare_units(
     if is_time_unit(units) and is_time_unit(other) and not _same_dates(ours, theirs, labels):
         raise LabelError(
             f"{file.url}: {name!r} counts in the calendar {calendars[1]!r}, and in {first.url} in {calendars[0]!r}; "
-            "dates of two calendars do not compare"
+            "dates of two calendars do not compare. Convert the files' times first (Xarray: convert_calendar)"
         )
     if units != other:
         if not (is_time_unit(units) and is_time_unit(other)):

@@ -1,13 +1,14 @@
 """What exists: a group that is written into, as it says of itself."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import icechunk
 import zarr
 
-from frazil_functions.errors import InvalidInputError
+from frazil_functions.errors import InvalidInputError, LabelError
 from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata, scan_store
+from frazil_functions.template import DatasetTemplate
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class Existing:
         Where it was read.
     group
         Its path.
+    unsuited
+        The types of arrays that can stay, and cannot be written to, by name.
+    below
+        The names of groups in it.
     replicas
         The same group in other repositories, which must stay the same.
     """
@@ -42,6 +47,8 @@ class Existing:
     arrays: dict[str, Held]
     session: icechunk.Session
     group: str
+    unsuited: Mapping[str, str] = field(default_factory=dict)
+    below: frozenset[str] = frozenset()
     replicas: tuple["Existing", ...] = ()
 
     def digested(self, append_dim: str) -> "Existing":
@@ -126,15 +133,61 @@ def scan_existing(session: icechunk.Session, url: str, group: str, append_dim: s
     ------
     SourceError
         If it cannot be read.
+    InvalidInputError
+        If an array does not name its dimensions.
     """
-    file, labels = scan_store(session.store, url, group, append_dim)
     root = zarr.open_group(session.store, path=group, mode="r")
     arrays = dict(root.arrays())
     for name, array in arrays.items():
-        if array.dtype.kind in "UmM" and name in file.variables:
+        if array.ndim and getattr(array.metadata, "dimension_names", None) is None:
             raise InvalidInputError(
-                f"{url}: {name!r} is stored as {array.dtype}, which would cut or shift values that are written; write "
-                "the group anew, with strings of any length and times as numbers with units"
+                f"{url}: the array {name!r} does not name its dimensions, so Xarray cannot open the group; give it "
+                "dimension_names, move it to a group of its own, or write to another group"
             )
+        if array.dtype.kind in "mM":
+            raise _unsuited(url, name, str(array.dtype))
+    file, labels = scan_store(session.store, url, group, append_dim)
     held = {name: Held(array.shape, array.chunks, array.shards) for name, array in arrays.items()}
-    return Existing(file, labels, held, session, group)
+    unsuited = {name: str(array.dtype) for name, array in arrays.items() if array.dtype.kind == "U"}
+    return Existing(file, labels, held, session, group, unsuited, frozenset(root.group_keys()))
+
+
+def check_suited(existing: Existing, template: DatasetTemplate) -> None:
+    """Refuse to write to arrays that would not hold values as they are.
+
+    Raises
+    ------
+    InvalidInputError
+        Naming the first.
+    """
+    for name, array in template.arrays.items():
+        if name in existing.unsuited and array.before is not None and array.role != "kept":
+            raise _unsuited(existing.file.url, name, existing.unsuited[name])
+    taken = next((name for name in template.arrays if name in existing.below), None)
+    if taken is not None:
+        raise InvalidInputError(
+            f"{existing.file.url} has a group named {taken!r}, so there can be no variable of that name; leave it out "
+            "(--variables), or write to another group"
+        )
+
+
+def check_ordered(existing: Existing, file: FileMetadata, dim: str, accept: Container[str]) -> None:
+    """Refuse values without labels where the group has some: nothing says that they stand in the same order.
+
+    Raises
+    ------
+    LabelError
+        Naming the file and the dimension.
+    """
+    if dim in existing.file.variables and dim not in file.variables and "order" not in accept:
+        raise LabelError(
+            f"{dim!r} has no coordinate in {file.url}, and it has one in {existing.file.url}, so nothing says that "
+            "values stand in the same order; add it to the files. --accept order takes them in the order of the group"
+        )
+
+
+def _unsuited(url: str, name: str, dtype: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{url}: {name!r} is stored as {dtype}, which would cut or shift values that are written; write the group "
+        "anew, with strings of any length and times as numbers with units"
+    )

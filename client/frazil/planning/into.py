@@ -4,20 +4,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from frazil.planning.attributes import Changes, changes_of
+import xarray as xr
+
+from frazil.planning.attributes import Changes, changes_of, linked
 from frazil.planning.axis import axis_of, check_all_labels, labels_of
 from frazil.planning.compare import compare
-from frazil.planning.existing import Existing
+from frazil.planning.coordinates import check_coordinates
+from frazil.planning.existing import Existing, check_ordered
 from frazil.planning.fitted import Fitted, sources_at
-from frazil.planning.labels import Axis
+from frazil.planning.labels import Axis, check_labels
 from frazil.planning.options import Options, Span
-from frazil.planning.place import Grid, Pieces, aligned, grid_of, place
-from frazil.planning.recoding import check_kept, recoding_of
+from frazil.planning.place import Grid, Pieces, aligned, check_bounds, grid_of, place
+from frazil.planning.recoding import check_kept, recoding_of, units_of_bounds
 from frazil.planning.scan import Sources
 from frazil.template.build import Recoding, build, role_of
 from frazil.template.chunking import ChunkChoice
 from frazil_functions.errors import InvalidInputError, LabelError, MismatchedSourceError, nearest
-from frazil_functions.reading.scanning import FileMetadata
+from frazil_functions.reading.encoding import Attributes, recode
+from frazil_functions.reading.scanning import FileMetadata, VariableMetadata
 from frazil_functions.tasks import Piece
 from frazil_functions.template import ArrayTemplate, DatasetTemplate, Role
 
@@ -42,11 +46,11 @@ def fit_region(existing: Existing, sources: Sources, options: Options) -> Fitted
     dims = {one: None for variable in first.variables.values() for one in variable.dims}
     _check_region(options.region, dims, existing)
     within = _narrow(existing, {one: _extent(existing, first, sources, one, options) for one in dims if one != dim})
-    files, places, recodes = _compared(existing.cut_to(within), sources, names, options)
-    axis, start = _joined(existing, replace(sources, files=files), recodes, options)
+    files, places, recodes, counted = _compared(existing.cut_to(within), sources, names, options)
+    axis, start, turned = _joined(existing, replace(sources, files=files), recodes, options)
     along = {dim: (start, start + axis.spans[-1][1])} if dim is not None and dim in dims else {}
     narrow = within | _narrow(existing, along)
-    changes = changes_of(existing, first, names, options.on_attrs or "error")
+    changes = changes_of(existing, first, names, options.on_attrs or "error").beside(counted)
     written = {dim, *narrow} if narrow else set(dims)
     arrays = {
         name: _present(
@@ -61,9 +65,11 @@ def fit_region(existing: Existing, sources: Sources, options: Options) -> Fitted
         )
     sizes = {one: existing.length(one) for one in dims}
     template = DatasetTemplate(sizes, dim, existing.file.attributes, arrays, {}, narrow, changes.group)
-    shifted = [_shifted(one, within) for one in places]
-    recoding = Recoding({}, {})
-    return Fitted(template, sources_at(files, axis, recodes, recoding, places=shifted, shift=start))
+    shifted = [_shifted(one, within) | other for one, other in zip(places, turned, strict=True)]
+    placed = sources_at(files, axis, recodes, Recoding({}, {}), places=shifted, shift=start)
+    _check_alike(files, [name for name, array in arrays.items() if array.role == "data"], sources, options)
+    check_coordinates(existing, template, placed)
+    return Fitted(template, placed)
 
 
 def fit_variables(existing: Existing, sources: Sources, options: Options, mode: Literal["add", "modify"]) -> Fitted:
@@ -78,6 +84,11 @@ def fit_variables(existing: Existing, sources: Sources, options: Options, mode: 
     held = [name for name in first.variables if name in existing.file.variables]
     new = [name for name in first.variables if name not in existing.file.variables]
     data = [name for name in held if not _is_label(existing, name)] if mode == "modify" else []
+    if not new and not data and mode == "modify":
+        raise InvalidInputError(
+            f"{first.url} has labels alone ({_listed(held)}), and those that are there stay as they are; name "
+            "variables to replace, or write the group anew (--mode overwrite)"
+        )
     if not new and not data:
         raise InvalidInputError(
             f"{existing.file.url} has every variable of {first.url} already ({_listed(held)}), so there is nothing to "
@@ -85,7 +96,10 @@ def fit_variables(existing: Existing, sources: Sources, options: Options, mode: 
         )
     check_all_labels(sources)
     kept = [name for name in held if _is_label(existing, name)]
-    files, places, recodes = _compared(_undigested(existing), sources, [*kept, *data], options)
+    files, places, recodes, counted = _compared(_undigested(existing), sources, [*kept, *data], options)
+    for one in first.sizes:
+        if one != dim and one in _dims(existing) and one not in first.variables:
+            _check_whole(one, existing, first, first.sizes[one], options)
     alike = [_only(file, new) for file in files]
     between = [
         compare(alike[0], file, dim, sources.labels, options.accept) if at else frozenset[str]()
@@ -94,15 +108,18 @@ def fit_variables(existing: Existing, sources: Sources, options: Options, mode: 
     _check_alike(files, data, sources, options)
     recoding = recoding_of(alike, between, dim)
     recodes = [own | other for own, other in zip(recodes, between, strict=True)]
-    axis, start = _joined(existing, replace(sources, files=files), recodes, options, recoding)
-    known = dim is not None and existing.length(dim) > 0
-    if known and (start, start + len(axis.values)) != (0, existing.length(dim or "")):
+    axis, start, turned = _joined(existing, replace(sources, files=files), recodes, options, recoding)
+    places = [one | other for one, other in zip(places, turned, strict=True)]
+    if dim in _dims(existing) and (start, start + len(axis.values)) != (0, existing.length(dim or "")):
         raise LabelError(
             f"the files hold the labels {start} to {start + len(axis.values)} of {existing.length(dim or '')} of "
             f"{dim!r} in {existing.file.url}, and whole variables need all of them; write a part of them with --mode "
             "region"
         )
-    changes = changes_of(existing, first, data, options.on_attrs or ("update" if mode == "modify" else "keep"))
+    changed = held if mode == "modify" else ()
+    changes = changes_of(existing, first, changed, options.on_attrs or ("update" if mode == "modify" else "keep"))
+    changes = linked(existing, first, new, changes).beside(counted)
+    kept += [name for name in changes.variables if name not in (*kept, *data)]
     template = _made(existing, replace(sources, files=files), new, axis, recoding, options)
     arrays = dict(template.arrays)
     for name in (*kept, *data):
@@ -131,10 +148,12 @@ def _made(
         if options.chunks or options.shards:
             raise InvalidInputError("no variable is new, and the others keep their chunks; leave out chunks and shards")
         return DatasetTemplate({}, dim, {}, {}, {})
-    labels = {name: one for name, one in labels_of(sources, axis).items() if name in new}
+    # A file that was turned has the group's labels where it had its own.
+    known = replace(sources, labels=existing.labels | sources.labels)
+    labels = {name: one for name, one in labels_of(known, axis).items() if name in new}
     sizes = first.sizes | ({dim: axis.spans[-1][1]} if dim is not None else {})
     for one, length in sizes.items():
-        if existing.length(one) not in {0, length}:
+        if one in _dims(existing) and existing.length(one) != length:
             raise MismatchedSourceError(
                 f"{first.url} has {length} along {one!r}, and {existing.file.url} {existing.length(one)}; variables "
                 "of one group share their dimensions"
@@ -144,8 +163,11 @@ def _made(
 
 def _compared(
     existing: Existing, sources: Sources, names: Iterable[str], options: Options
-) -> tuple[tuple[FileMetadata, ...], list[Pieces], list[frozenset[str]]]:
-    """The files as if their labels stood as the group's do, where they really stand, and what is stored otherwise."""
+) -> tuple[tuple[FileMetadata, ...], list[Pieces], list[frozenset[str]], dict[str, Attributes]]:
+    """The files as if their labels stood as the group's do, where they really stand, and what is stored otherwise.
+
+    And the units that have to be written down for the latter.
+    """
     named, labels, dim = tuple(names), existing.labels | sources.labels, sources.append_dim
     whole = _only(existing.file, named)
     files, places, recodes = [], [], []
@@ -157,10 +179,9 @@ def _compared(
         files.append(turned)
         places.append(pieces)
         recodes.append(compare(whole, _only(turned, named), dim, labels, options.accept))
-    check_kept(
-        existing.file, recoding_of((whole, *(_only(file, named) for file in files)), [frozenset(), *recodes], dim)
-    )
-    return tuple(files), places, recodes
+    recoding = recoding_of((whole, *(_only(file, named) for file in files)), [frozenset(), *recodes], dim)
+    check_kept(existing.file, recoding)
+    return tuple(files), places, recodes, units_of_bounds(existing.file, recoding)
 
 
 def _check_alike(files: Sequence[FileMetadata], names: Sequence[str], sources: Sources, options: Options) -> None:
@@ -175,32 +196,89 @@ def _joined(
     recodes: Sequence[frozenset[str]],
     options: Options,
     recoding: Recoding | None = None,
-) -> tuple[Axis, int]:
-    """The labels of all files along the append dimension, and where the first of them lies in the group."""
+) -> tuple[Axis, int, list[Pieces]]:
+    """The labels of all files along the append dimension, and where they lie in the group.
+
+    That is where the first of them lies, and for each file what of it stands in another order there.
+    """
     dim, files = sources.append_dim, sources.files
     held = grid_of(existing.file, dim or "", existing.labels)
+    straight: list[Pieces] = [{} for _ in files]
     if held is None and dim not in _dims(existing):
-        return axis_of(sources, recodes, recoding or Recoding({}, {}), options.gaps, options.accept), 0
-    like = existing.file.variables[held.dim] if held is not None else None
-    # The group's own labels tell what is missing between those of the files.
-    axis = axis_of(sources, recodes, Recoding({}, {}), "keep", options.accept, like)
+        return axis_of(sources, recodes, recoding or Recoding({}, {}), options.gaps, options.accept), 0, straight
     assert dim is not None
-    wanted, count = options.region.get(dim, "auto"), axis.spans[-1][1]
+    wanted = options.region.get(dim, "auto")
     if held is not None and dim in files[0].variables:
+        like = existing.file.variables[dim]
+        # The group's own labels tell what is missing between those of the files.
+        axis = (
+            axis_of(sources, recodes, Recoding({}, {}), "keep", options.accept, like)
+            if len(files) > 1
+            else _alone(sources, recodes[0], like)
+        )
         grid = Grid(dim, files[0].url if len(files) == 1 else "the files", axis.values, held.attributes)
-        placed = place(held, grid, reorder=False, drift="drift" in options.accept)
+        placed = place(held, grid, reorder=options.reorder, drift="drift" in options.accept)
+        check_bounds(placed, files[0], dim, existing.file.url)
         if wanted not in ("auto", placed.extent):
-            raise LabelError(
-                f"the labels of {dim!r} are those of {placed.extent[0]}:{placed.extent[1]} in {existing.file.url}, "
-                f"and the region is {wanted[0]}:{wanted[1]}; leave it out, and they land where they belong"
-            )
-        return axis, placed.extent[0]
+            raise _elsewhere(dim, placed.extent, wanted, existing)
+        if placed.straight:
+            return axis, placed.extent[0], straight
+        return _turned(held, axis, files, drift="drift" in options.accept)
+    axis = axis_of(sources, recodes, Recoding({}, {}), "keep", options.accept)
+    count = axis.spans[-1][1]
     if wanted == "auto":
-        if count != existing.length(dim):
-            raise _no_labels(dim, existing, count)
-        return axis, 0
+        _check_whole(dim, existing, files[0], count, options)
+        return axis, 0, straight
     _check_length(dim, wanted, count, files[0].url)
-    return axis, wanted[0]
+    return axis, wanted[0], straight
+
+
+def _alone(sources: Sources, recodes: frozenset[str], like: VariableMetadata) -> Axis:
+    """The labels of a single file as the group stores them, in whatever order: none of them follow others."""
+    dim, theirs = sources.append_dim or "", sources.files[0].variables[sources.append_dim or ""]
+    values = sources.labels[theirs.digest or ""].values()
+    if dim in recodes:
+        values = recode(dim, xr.Variable((dim,), values, theirs.attributes), like.attributes, like.dtype)
+    check_labels(dim, sources.files[0].url, values, like.attributes)
+    return Axis(values, (0,), ((0, len(values)),))
+
+
+def _turned(held: Grid, axis: Axis, files: Sequence[FileMetadata], *, drift: bool) -> tuple[Axis, int, list[Pieces]]:
+    """Where each file lies in the group, which counts the other way or in another order."""
+    placed = {
+        at: place(
+            held, Grid(held.dim, files[at].url, axis.values[slice(*span)], held.attributes), reorder=True, drift=drift
+        )
+        for at, span in zip(axis.order, axis.spans, strict=True)
+    }
+    order = tuple(sorted(placed, key=lambda at: placed[at].extent))
+    begin = placed[order[0]].extent[0]
+    spans = tuple((placed[at].extent[0] - begin, placed[at].extent[1] - begin) for at in order)
+    pieces: list[Pieces] = [
+        {held.dim: tuple(replace(one, start=one.start - placed[at].extent[0]) for one in placed[at].pieces)}
+        for at in range(len(files))
+    ]
+    return Axis(axis.values, order, spans), begin, pieces
+
+
+def _check_whole(dim: str, existing: Existing, file: FileMetadata, count: int, options: Options) -> None:
+    """Refuse values without labels, unless they are for all of a dimension, and nobody could mistake their order.
+
+    Raises
+    ------
+    LabelError
+        Saying what tells where they belong.
+    """
+    if count != existing.length(dim):
+        raise _no_labels(dim, existing, count)
+    check_ordered(existing, file, dim, options.accept)
+
+
+def _elsewhere(dim: str, found: tuple[int, int], wanted: Span, existing: Existing) -> LabelError:
+    return LabelError(
+        f"the labels of {dim!r} are those of {found[0]}:{found[1]} in {existing.file.url}, and the region is "
+        f"{wanted[0]}:{wanted[1]}; leave it out, and they land where they belong"
+    )
 
 
 def _extent(existing: Existing, first: FileMetadata, sources: Sources, dim: str, options: Options) -> tuple[int, int]:
@@ -212,15 +290,11 @@ def _extent(existing: Existing, first: FileMetadata, sources: Sources, dim: str,
         if wanted != "auto":
             _check_length(dim, wanted, count, first.url)
             return wanted
-        if count != length:
-            raise _no_labels(dim, existing, count)
+        _check_whole(dim, existing, first, count, options)
         return 0, length
     found = place(target, own, reorder=options.reorder, drift="drift" in options.accept).extent
     if wanted not in ("auto", found):
-        raise LabelError(
-            f"{first.url}: the labels of {dim!r} are those of {found[0]}:{found[1]} in {existing.file.url}, and the "
-            f"region is {wanted[0]}:{wanted[1]}; leave it out, and they land where they belong"
-        )
+        raise _elsewhere(dim, found, wanted, existing)
     return found
 
 

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from frazil.planning.append import fit_behind
 from frazil.planning.cut import cut, group
-from frazil.planning.existing import Existing
+from frazil.planning.existing import Existing, check_suited
 from frazil.planning.fitted import Fitted
 from frazil.planning.fresh import fit_new
 from frazil.planning.into import fit_region, fit_variables
@@ -12,7 +12,7 @@ from frazil.planning.options import Options
 from frazil.planning.scan import Sources
 from frazil_functions import __version__
 from frazil_functions.errors import InvalidInputError
-from frazil_functions.plan import Plan, PlanTarget, TaskPlan
+from frazil_functions.plan import Mode, Plan, PlanTarget, TaskPlan
 from frazil_functions.reading.encoding import has_fill
 from frazil_functions.regions import Region
 from frazil_functions.template import DatasetTemplate
@@ -68,14 +68,20 @@ def _grouped(
 def _fit(sources: Sources, target: PlanTarget, options: Options, existing: Existing | None) -> Fitted:
     if existing is None:
         return fit_new(sources, options)
-    match target.mode:
+    fitted = _fit_into(existing, sources, options, target.mode)
+    check_suited(existing, fitted.template)
+    return fitted
+
+
+def _fit_into(existing: Existing, sources: Sources, options: Options, mode: Mode) -> Fitted:
+    match mode:
         case "append":
             return fit_behind(existing, sources, options)
         case "region":
             return fit_region(existing, sources, options)
-        case "add" | "modify" as mode:
+        case "add" | "modify":
             return fit_variables(existing, sources, options, mode)
-        case mode:
+        case _:
             raise InvalidInputError(f"{mode!r} makes a group, and writes into none that exists")
 
 

@@ -76,10 +76,13 @@ class Placed:
         Where they begin and end there; they fill it without a hole.
     pieces
         Which of them stand together in both.
+    turned
+        Whether they count the globe from another meridian than the target's do.
     """
 
     extent: tuple[int, int]
     pieces: tuple[Piece, ...]
+    turned: bool = False
 
     @property
     def straight(self) -> bool:
@@ -106,6 +109,7 @@ def place(target: Grid, file: Grid, *, reorder: bool, drift: bool) -> Placed:
         that is not accepted.
     """
     at, turned = _positions(target, file, drift=drift)
+    _check_single(target, at)
     if not len(at):
         raise LabelError(f"{file.url} has no labels along {file.dim!r}")
     low, high = int(at.min()), int(at.max()) + 1
@@ -116,19 +120,37 @@ def place(target: Grid, file: Grid, *, reorder: bool, drift: bool) -> Placed:
             f"{file.url}: {file.dim!r} has {file}, which leaves out some of those between them in {target.url}, "
             f"{target}. Write a part without holes, or one part after the other"
         )
-    placed = Placed((low, high), _pieces(file, at))
+    placed = Placed((low, high), _pieces(file, at), turned)
     if reorder or (placed.straight and not turned):
         return placed
+    how = _how(placed, numbers=file.values.dtype.kind in "iuf")
     raise LabelError(
-        f"{file.url}: {file.dim!r} {_how(placed, turned=turned)}: it runs {file}, and in {target.url} {target}. "
-        "--reorder puts each value under its own label"
+        f"{file.url}: {file.dim!r} {how}: it runs {file}, and in {target.url} {target}. --reorder puts each value "
+        "under its own label"
     )
 
 
-def _how(placed: Placed, *, turned: bool) -> str:
+def _check_single(target: Grid, at: _Indices) -> None:
+    """Refuse a label that the target has twice: nobody could say which of the two is meant."""
+    if len(np.unique(target.values)) == len(target.values):
+        return
+    named = set(target.values[at].tolist())
+    seen: set[object] = set()
+    for label in target.values.tolist():
+        if label in seen and label in named:
+            raise LabelError(
+                f"{target.url}: {target.dim!r} has the label {show(label, target.attributes)} twice, so it does not "
+                "say where values belong; write the group anew (--mode overwrite)"
+            )
+        seen.add(label)
+
+
+def _how(placed: Placed, *, numbers: bool) -> str:
+    turned = placed.turned
     if len(placed.pieces) == 1:
         return "is flipped" if placed.pieces[0].step < 0 else "counts the globe from another meridian"
-    if turned or (all(one.step == 1 for one in placed.pieces) and len(placed.pieces) == 2):  # noqa: PLR2004
+    around = numbers and all(one.step == 1 for one in placed.pieces) and len(placed.pieces) == 2  # noqa: PLR2004
+    if turned or around:
         return "goes around the globe from another start"
     return "has its labels in another order"
 
@@ -159,8 +181,11 @@ def _nearest(held: Values, asked: Values, *, drift: bool) -> tuple[_Indices, _In
     else:
         ours, theirs = held.astype("f8"), asked.astype("f8")
         steps = np.abs(np.diff(np.sort(ours)))
-        scale = float(steps[steps > 0].min()) if (steps > 0).any() else max(1.0, float(np.abs(ours).max(initial=0)))
-        tolerance = DRIFT * scale if drift else min(DRIFT * scale, _ROUNDING * float(np.abs(ours).max(initial=0)))
+        # A single label has no spacing that a drift could be a part of.
+        tolerance = _ROUNDING * float(np.abs(ours).max(initial=0))
+        if (steps > 0).any():
+            part = DRIFT * float(steps[steps > 0].min())
+            tolerance = part if drift else min(part, tolerance)
     if not ours.size:
         return np.zeros(len(theirs), np.int64), np.arange(len(theirs))
     order = np.argsort(ours, kind="stable")
@@ -179,7 +204,8 @@ def _around(attributes: Attributes) -> bool:
 def _missing(target: Grid, file: Grid, label: object) -> LabelError:
     return LabelError(
         f"{file.url}: {file.dim!r} has the label {show(label, file.attributes)}, which {target.url} does not have: it "
-        f"runs {file}, and there {target}"
+        f"runs {file}, and there {target}. Labels that are to be new go behind the others with --mode append; a region "
+        "and whole variables stand under those that are there"
     )
 
 
@@ -241,6 +267,7 @@ def aligned(
         if dim == append_dim or target is None or own is None or target.digest == own.digest:
             continue
         placed = place(target, own, reorder=reorder, drift="drift" in accept)
+        check_bounds(placed, file, dim, reference.url)
         if placed.extent != (0, len(target.values)):
             raise LabelError(
                 f"{file.url}: {dim!r} has {own}, which is a part of {target} in {reference.url}. Write it into that "
@@ -251,6 +278,22 @@ def aligned(
         if not placed.straight:
             pieces[dim] = placed.pieces
     return replace(file, variables=variables), pieces
+
+
+def check_bounds(placed: Placed, file: FileMetadata, dim: str, reference: str) -> None:
+    """Refuse bounds that would stand beside labels of another count: values are moved, never changed.
+
+    Raises
+    ------
+    LabelError
+        Naming the bounds.
+    """
+    bounds = file.variables[dim].attributes.get("bounds")
+    if placed.turned and bounds in file.variables:
+        raise LabelError(
+            f"{file.url}: {bounds!r} counts the globe from another meridian than {reference}, as {dim!r} does, and "
+            "--reorder moves values without changing them; turn both in the files first"
+        )
 
 
 def grid_of(file: FileMetadata, dim: str, labels: Mapping[str, Labels]) -> Grid | None:

@@ -34,9 +34,19 @@ def recoding_of(files: Sequence[FileMetadata], recodes: Sequence[frozenset[str]]
             attributes[name] = wanted
     for name, variable in first.variables.items():
         if variable.dtype.startswith("|S"):
-            longest = max(np.dtype(file.variables[name].dtype).itemsize for file in files)
+            longest = max(np.dtype(file.variables[name].dtype).itemsize for file in files if name in file.variables)
             dtypes.setdefault(name, f"|S{longest}")
     return Recoding(dtypes, attributes)
+
+
+def units_of_bounds(existing: FileMetadata, recoding: Recoding) -> dict[str, Attributes]:
+    """Units that bounds of a group take from their coordinate, and need in writing where files count otherwise."""
+    own = {name: variable.attributes for name, variable in existing.variables.items()}
+    return {
+        name: {key: value for key, value in wanted.items() if key not in own[name]}
+        for name, wanted in recoding.attributes.items()
+        if wanted == bounded_attributes(name, own) != own[name]
+    }
 
 
 def check_kept(existing: FileMetadata, recoding: Recoding) -> None:
@@ -48,7 +58,10 @@ def check_kept(existing: FileMetadata, recoding: Recoding) -> None:
         Naming the variable.
     """
     own = existing.variables
-    for name in recoding.attributes.keys() | {n for n, dtype in recoding.dtypes.items() if dtype != own[n].dtype}:
+    counted = units_of_bounds(existing, recoding)
+    for name in (recoding.attributes.keys() - counted.keys()) | {
+        n for n, dtype in recoding.dtypes.items() if dtype != own[n].dtype
+    }:
         raise MismatchedSourceError(
             f"{name!r} is stored in another way in the files than in {existing.url} (units, scale, fill value or "
             "the length of strings), and what is there cannot be stored anew. Convert the files first"

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 import icechunk
 import numpy as np
+import zarr
 
 from frazil_functions.errors import ConflictError
 from frazil_functions.plan import NEW_GROUP, Plan
@@ -43,7 +44,7 @@ def check_disjoint(repo: icechunk.Repository, plan: Plan, base: str, tip: str) -
             f"the branch {branch} was set to {tip}, which does not descend from {base}, the snapshot that the plan "
             "was made against. Nothing was published; plan again."
         ) from error
-    touched = overlaps(plan, diff)
+    touched = overlaps(plan, diff) or _unequal(repo, plan, tip, diff)
     if touched:
         raise ConflictError(
             f"the branch {branch} has moved since the plan was made, from {base} to {tip}, and both write "
@@ -77,6 +78,30 @@ def overlaps(plan: Plan, diff: icechunk.Diff) -> list[str]:
         if path in nodes or below or where:
             found.append(f"the array {path!r}" + (f", {where}" if where else ""))
     return found
+
+
+def _unequal(repo: icechunk.Repository, plan: Plan, tip: str, diff: icechunk.Diff) -> list[str]:
+    """Arrays of somebody else that have other lengths than those that a plan makes beside them, in words.
+
+    No name and no chunk is shared, and yet nobody could open a group of both.
+    """
+    group = PurePosixPath("/", plan.target.group)
+    changed = {*diff.new_arrays, *diff.updated_arrays}
+    theirs = sorted(path for path in changed if PurePosixPath(path).parent == group)
+    made = [array for array in plan.template.arrays.values() if array.before is None]
+    if not theirs or not made or plan.target.mode in NEW_GROUP:
+        return []
+    sizes = {dim: length for array in made for dim, length in zip(array.dims, array.shape, strict=True)}
+    store, found = repo.readonly_session(snapshot_id=tip).store, []
+    for path in theirs:
+        array = zarr.open_array(store, path=path.lstrip("/"), mode="r")
+        names = getattr(array.metadata, "dimension_names", None) or ()
+        found += [
+            f"the dimension {dim!r}, which has the length {length} in the array {path!r} and {sizes[dim]} in the plan"
+            for dim, length in zip(names, array.shape, strict=False)
+            if dim in sizes and sizes[dim] != length
+        ]
+    return found[:1]
 
 
 def _below(group: PurePosixPath, paths: Iterable[str]) -> list[str]:

@@ -50,6 +50,11 @@ def check_free(repo: icechunk.Repository, snapshot: str, group: str, *, overwrit
     there = _node(store, group)
     if there is None or (overwrite and isinstance(there, zarr.Group)):
         return
+    if isinstance(there, zarr.Group) and not list(there.array_keys()):
+        raise ExistingGroupError(
+            f"the group '/{group}' exists in {spoken(repo)} already and holds no arrays. Name another one "
+            "(--group), write into it (--mode add), or replace it with all groups below it (--mode overwrite)."
+        )
     raise ExistingGroupError(
         f"the group '/{group}' exists in {spoken(repo)} already. Name another one (--group), write into it (--mode "
         "append, region, modify or add), or replace it with all that it holds (--mode overwrite)."
@@ -66,9 +71,16 @@ def check_present(repo: icechunk.Repository, snapshot: str, group: str, mode: Mo
     """
     check_group(group)
     node = _node(repo.readonly_session(snapshot_id=snapshot).store, group)
-    if not isinstance(node, zarr.Group) or not list(node.array_keys()):
-        what = "is an array" if isinstance(node, zarr.Array) else "holds no arrays" if node else "does not exist"
-        raise InvalidInputError(f"the group '/{group}' {what}, so there is nothing to {_INTO[mode]}; use --mode create")
+    if isinstance(node, zarr.Array):
+        raise InvalidInputError(f"'/{group}' is an array, so there is nothing to {_INTO[mode]}; name a group")
+    if node is None:
+        raise InvalidInputError(
+            f"the group '/{group}' does not exist, so there is nothing to {_INTO[mode]}; use --mode create"
+        )
+    if mode not in {"add", "modify"} and not list(node.array_keys()):
+        raise InvalidInputError(
+            f"the group '/{group}' holds no arrays, so there is nothing to {_INTO[mode]}; use --mode add"
+        )
 
 
 def _node(store: icechunk.IcechunkStore, path: str) -> zarr.Group | zarr.Array[Any] | None:

@@ -89,7 +89,8 @@ async def completed(region: Region, inner: Region, values: Values, targets: Sequ
     if inner == region:
         return values
     offset = [start for _, start, _ in region.ranges]
-    whole = np.empty(region.shape, values.dtype)
+    # Strings of any length come as long as the longest that was read; others may be longer.
+    whole = np.empty(region.shape, object if values.dtype.kind in "OTU" else values.dtype)
     whole[_shifted(inner.slices, offset)] = values
     for part in _around(region, inner):
         held = [native(np.asarray(await target.array.async_array.getitem(part.slices))) for target in targets]
