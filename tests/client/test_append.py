@@ -4,6 +4,7 @@ import json
 import pickle
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import icechunk
 import numpy as np
@@ -378,6 +379,39 @@ def test_functions_that_append_read_nothing_of_the_labels(
         path.with_suffix(".hidden").rename(path)
     frazil.resume(target, "r", executor=serial)
     assert read(target).sizes["time"] == hours + 1
+
+
+@pytest.mark.parametrize("mode", ["append", "region"])
+@pytest.mark.parametrize("held", ["i4", "i8", "f8", "f4"])
+@pytest.mark.parametrize("given", ["i2", "i4", "i8", "f8", "f4"])
+def test_labels_of_another_type_are_the_same_labels(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor, held: str, given: str, mode: Any
+) -> None:
+    def typed(start: int, stop: int, dtype: str) -> str:
+        found = series(start, stop)
+        path = tmp_path / f"{start}.nc"
+        found.assign_coords(time=found["time"].astype(dtype)).to_netcdf(path, encoding={"time": {"_FillValue": None}})
+        return str(path)
+
+    first, later = (0, 8) if mode == "append" else (0, 12), (8, 12)
+    frazil.convert(typed(*first, held), target, chunks={"time": 4}, executor=serial)
+    frazil.convert(typed(*later, given), target, mode=mode, executor=serial, verify="full")
+    found = read(target)
+    xr.testing.assert_equal(found, xr.decode_cf(series(0, 12)))
+    assert found["time"].encoding["dtype"] == np.dtype(held)
+    if mode == "append":
+        again = frazil.plan(typed(*later, given), target, mode="append", on_overlap="skip", executor=serial)
+        assert again.region_count == 0
+
+
+def test_labels_that_the_type_of_the_group_cannot_hold_are_refused(
+    tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    frazil.convert(written(tmp_path / "in", (0, 8)), target, executor=serial)
+    found = series(8, 12)
+    found.assign_coords(time=("time", found["time"].values + 0.5, found["time"].attrs)).to_netcdf(tmp_path / "a.nc")
+    with pytest.raises(frazil.InvalidInputError, match="'time' has times that <i4 cannot hold"):
+        frazil.convert(tmp_path / "a.nc", target, mode="append", gaps="keep", executor=serial)
 
 
 def test_nothing_is_skipped_that_only_looks_like_what_is_there(

@@ -188,7 +188,7 @@ def _is_there(existing: Existing, file: FileMetadata, sources: Sources) -> bool:
 
 def _counting(variable: VariableMetadata) -> list[object]:
     """What says which label a stored number means."""
-    return [*(variable.attributes.get(key) for key in ("units", *PACKING)), variable.dtype, calendar_of(variable)]
+    return [*(variable.attributes.get(key) for key in ("units", *PACKING)), calendar_of(variable)]
 
 
 def _extended(

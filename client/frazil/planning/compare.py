@@ -218,7 +218,11 @@ def compare(
         ours, theirs = first.variables[name], file.variables[name]
         _compare_form(name, first, file, append_dim, labels)
         counted = _compare_units(name, first, file, labels, accept)
-        if not counted:
+        # Labels mean the same in any type that holds them; whether the target's does is seen when they are joined.
+        typed = name == append_dim and ours.dims == (name,) and _numeric(ours) and _numeric(theirs)
+        if typed and ours.dtype != theirs.dtype:
+            recode.add(name)
+        elif not counted:
             _compare_dtype(name, first, file)
         check_meaning(name, first, file)
         if append_dim not in ours.dims:
@@ -249,6 +253,10 @@ def _compare_form(
             raise MismatchedSourceError(
                 f"{file.url}: {name!r} has {other} along {dim!r}, and in {first.url} it has {own}"
             )
+
+
+def _numeric(variable: VariableMetadata) -> bool:
+    return variable.dtype != STRING and np.dtype(variable.dtype).kind in "iuf"
 
 
 def _compare_dtype(name: str, first: FileMetadata, file: FileMetadata) -> None:

@@ -286,7 +286,7 @@ def _packed(name: str, values: Values, target: Attributes, dtype: str) -> Values
             raise InvalidInputError(f"{name!r} has values from {low} to {high}, which {dtype} does not have digits for")
         limits = np.finfo(meant)
         finite = packed[np.isfinite(packed)]
-        if finite.size and max(-finite.min(), finite.max()) > float(limits.max):
+        if finite.size and float(max(-finite.min(), finite.max())) > float(limits.max):
             raise InvalidInputError(f"{name!r} has values from {low} to {high}, which do not fit into {dtype}")
         return packed.astype(meant)
     if packed.dtype.kind == "f":
