@@ -23,6 +23,12 @@ _NUMBERS: Final = "biufc"
 _CARRIED: Final = 64_000
 """A lazy variable that carries more bytes than this is in memory behind what looks like a file."""
 
+_CHANGING: Final = frozenset({"scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned"})
+"""What changes numbers on their way into a store, though their type stays."""
+
+_AT_ONCE: Final = 16 << 20
+"""More bytes than this are encoded one part after another."""
+
 _ZARR_FORMAT: Final = 3
 
 
@@ -197,9 +203,28 @@ def _check_calendar(name: str, variable: xr.Variable) -> None:
 def _encoded(name: str, variable: xr.Variable) -> xr.Variable:
     if lies_in_files(name, variable):
         return deferred(name, variable)
+    if not is_dask(variable._data) and variable.dtype.kind in _NUMBERS and variable.nbytes > _AT_ONCE:  # noqa: SLF001 - as below
+        return _in_pieces(name, variable)
     variable = _fitting(name, variable)
     encoded = encode_zarr_variable(variable, name=name, zarr_format=_ZARR_FORMAT)
     return encoded if is_dask(encoded._data) else xr.Variable(encoded.dims, np.asarray(encoded.values), encoded.attrs)  # noqa: SLF001 - `data` would load it
+
+
+def _in_pieces(name: str, variable: xr.Variable) -> xr.Variable:
+    """A large variable in memory, encoded piece by piece: encoding takes several times the room of what it encodes."""
+    whole = variable.load()
+    sample = deferred(name, whole)
+    if sample.dtype == whole.dtype and not _CHANGING & whole.encoding.keys():
+        return xr.Variable(whole.dims, whole.values, sample.attrs)
+    values = np.empty(whole.shape, sample.dtype)
+    step = max(1, whole.shape[0] * _AT_ONCE // whole.nbytes)
+    for start in range(0, whole.shape[0], step):
+        piece = whole[start : start + step]
+        piece.encoding = dict(whole.encoding)
+        values[start : start + step] = encode_zarr_variable(
+            _fitting(name, piece), name=name, zarr_format=_ZARR_FORMAT
+        ).values
+    return xr.Variable(whole.dims, values, sample.attrs)
 
 
 def _fitting(name: str, variable: xr.Variable) -> xr.Variable:
