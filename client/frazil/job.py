@@ -127,7 +127,7 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     _check_options(mode, region=region, on_overlap=on_overlap, on_attrs=on_attrs, cut=bool(chunks or shards))
     target, existing = plan_target(repo, PlanTarget(None, group.strip("/"), branch, None, mode), replicas)
     wanted = Wanted(engine, append_dim, None if variables is None else _several(variables))
-    urls = () if isinstance(sources, xr.Dataset | xr.DataArray | xr.DataTree) else expand(sources)
+    urls = () if isinstance(sources, xr.Dataset | xr.DataArray | xr.DataTree) else expand(_files(sources))
     with using(executor) as calls:
         grown, given = existing if mode == "append" else None, None
         if isinstance(sources, xr.Dataset | xr.DataArray | xr.DataTree):
@@ -226,6 +226,28 @@ def convert(  # noqa: PLR0913 - as above
             run_directory=run_directory,
             listener=listener,
         )
+
+
+def _files(sources: object) -> list[str | Path]:
+    """Sources that are named; whatever else is given is no source."""
+    several = [sources] if isinstance(sources, str | Path) else sources
+    if not isinstance(several, Iterable) or isinstance(several, Mapping) or hasattr(several, "__array__"):
+        raise InvalidInputError(
+            f"sources cannot be a {type(sources).__name__}; give paths, a Dataset, a DataArray or a DataTree"
+        )
+    found: list[str | Path] = []
+    for one in several:
+        if isinstance(one, xr.Dataset | xr.DataArray):
+            raise InvalidInputError(
+                "sources are several datasets; put them together first (xarray.concat, xarray.merge), or write them "
+                "one by one (mode='append')"
+            )
+        if not isinstance(one, str | Path):
+            raise InvalidInputError(
+                f"sources hold a {type(one).__name__}; give paths, a Dataset, a DataArray or a DataTree"
+            )
+        found.append(one)
+    return found
 
 
 def _check_options(

@@ -8,19 +8,26 @@ import numpy as np
 import xarray as xr
 from xarray.backends.api import DATAARRAY_NAME, DATAARRAY_VARIABLE
 from xarray.backends.zarr import encode_zarr_variable
-from xarray.coding.times import infer_calendar_name
+from xarray.coding.times import _cleanup_netcdf_time_units, infer_calendar_name
 from xarray.core import indexing
 
 from frazil.lazy.slices import Deferred, is_dask, pickled
 from frazil_functions.errors import InvalidInputError, LabelError
 from frazil_functions.reading.encoding import is_time_unit
 from frazil_functions.reading.times import calendar_name
+from frazil_functions.writing.carried import Packing
 
 _NUMBERS: Final = "biufc"
 """Kinds of types that are encoded alike, whatever their values are."""
 
 _CARRIED: Final = 64_000
 """A lazy variable that carries more bytes than this is in memory behind what looks like a file."""
+
+_CHANGING: Final = frozenset({"scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned"})
+"""What changes numbers on their way into a store, though their type stays."""
+
+_AT_ONCE: Final = 16 << 20
+"""More bytes than this are encoded one part after another."""
 
 _ZARR_FORMAT: Final = 3
 
@@ -93,12 +100,85 @@ def encode_all(dataset: xr.Dataset, encodings: Mapping[str, Mapping[str, Any]]) 
         name = str(key)
         own = variable.copy(deep=False)
         own.encoding = dict(encodings.get(name, variable.encoding))
+        _check_array(name, own)
         _check_calendar(name, own)
         try:
             found[name] = _encoded(name, own)
         except (ValueError, TypeError, OverflowError, NotImplementedError) as error:
-            raise InvalidInputError(f"{name!r} cannot be stored: {error}") from error
+            cure = "" if isinstance(own.dtype, np.dtype) else "; convert it to a type of NumPy first (astype)"
+            raise InvalidInputError(f"{name!r} cannot be stored: {error}{cure}") from error
+        _check_type(name, found[name].dtype)
+        _keep_units(found[name], own)
     return found, attributes
+
+
+def _keep_units(encoded: xr.Variable, asked: xr.Variable) -> None:
+    """Call the units of time what they are called where they are stored: Xarray shortens the date in them.
+
+    Where it counts in others, for those asked for cannot hold the values, they stay what they are.
+    """
+    units = asked.encoding.get("units")
+    if (
+        isinstance(units, str)
+        and is_time_unit(units)
+        and encoded.attrs.get("units") == _cleanup_netcdf_time_units(units)
+    ):
+        encoded.attrs["units"] = units
+
+
+def check_attributes(owner: str, attributes: Mapping[Any, object]) -> None:
+    """Refuse attributes that would not be the same when they are read, or not in another process.
+
+    Raises
+    ------
+    InvalidInputError
+        Naming the attribute.
+    """
+    for key, value in attributes.items():
+        if not isinstance(key, str):
+            raise InvalidInputError(f"the attribute {key!r} of {owner} has a name that is no text; rename it")
+        odd = _odd(value)
+        if odd is not None:
+            raise InvalidInputError(
+                f"the attribute {key!r} of {owner} holds a {type(odd).__name__}, which Zarr's metadata cannot; make it "
+                "text or numbers, or leave it out"
+            )
+
+
+def _odd(value: object) -> object | None:
+    """What JSON cannot hold of a value; None if that is nothing."""
+    if isinstance(value, np.ndarray | np.generic):
+        return None if value.dtype.kind in "biufSU" else _odd(value.tolist()) if value.dtype.kind == "O" else value
+    if isinstance(value, list | tuple):
+        return next((odd for item in value if (odd := _odd(item)) is not None), None)
+    if isinstance(value, Mapping):
+        return _odd(list(value.values()))
+    return None if value is None or isinstance(value, bool | int | float | str | bytes) else value
+
+
+def _check_array(name: str, variable: xr.Variable) -> None:
+    """Refuse arrays that are neither NumPy's, nor in files, nor dask's of NumPy's; and those of unknown shape."""
+    data: Any = variable._data  # noqa: SLF001 - `data` would load it
+    if is_dask(data):
+        if any(length != length for length in data.shape):  # noqa: PLR0124 - dask's unknown lengths are NaN
+            raise InvalidInputError(
+                f"{name!r} is a dask array whose chunks have unknown lengths, so nobody knows where its values belong; "
+                "call its compute_chunk_sizes() before it is put into the dataset"
+            )
+        data = data._meta  # noqa: SLF001 - nothing else says what its chunks are
+    elif not hasattr(data, "__array_function__") or not isinstance(variable.dtype, np.dtype):
+        return
+    if not isinstance(data, np.ndarray | indexing.ExplicitlyIndexed):
+        raise InvalidInputError(
+            f"{name!r} has its values in a {type(data).__module__.partition('.')[0]} {type(data).__name__}, and arrays "
+            "of NumPy are stored; convert it first (Dataset.as_numpy, or map_blocks of dask)"
+        )
+
+
+def _check_type(name: str, dtype: "np.dtype[Any]") -> None:
+    """Refuse floating-point numbers of more digits than Zarr has."""
+    if dtype.kind in "fc" and dtype.itemsize > np.dtype({"f": "f8", "c": "c16"}[dtype.kind]).itemsize:
+        raise InvalidInputError(f"{name!r} has the type {dtype}, which Zarr cannot store; convert it first (astype)")
 
 
 def _check_calendar(name: str, variable: xr.Variable) -> None:
@@ -123,8 +203,41 @@ def _check_calendar(name: str, variable: xr.Variable) -> None:
 def _encoded(name: str, variable: xr.Variable) -> xr.Variable:
     if lies_in_files(name, variable):
         return deferred(name, variable)
+    if not is_dask(variable._data) and variable.dtype.kind in _NUMBERS and variable.nbytes > _AT_ONCE:  # noqa: SLF001 - as below
+        return _in_pieces(name, variable)
+    variable = _fitting(name, variable)
     encoded = encode_zarr_variable(variable, name=name, zarr_format=_ZARR_FORMAT)
     return encoded if is_dask(encoded._data) else xr.Variable(encoded.dims, np.asarray(encoded.values), encoded.attrs)  # noqa: SLF001 - `data` would load it
+
+
+def _in_pieces(name: str, variable: xr.Variable) -> xr.Variable:
+    """A large variable in memory, encoded piece by piece: encoding takes several times the room of what it encodes."""
+    whole = variable.load()
+    sample = deferred(name, whole)
+    if sample.dtype == whole.dtype and not _CHANGING & whole.encoding.keys():
+        return xr.Variable(whole.dims, whole.values, sample.attrs)
+    values = np.empty(whole.shape, sample.dtype)
+    step = max(1, whole.shape[0] * _AT_ONCE // whole.nbytes)
+    for start in range(0, whole.shape[0], step):
+        piece = whole[start : start + step]
+        piece.encoding = dict(whole.encoding)
+        values[start : start + step] = encode_zarr_variable(
+            _fitting(name, piece), name=name, zarr_format=_ZARR_FORMAT
+        ).values
+    return xr.Variable(whole.dims, values, sample.attrs)
+
+
+def _fitting(name: str, variable: xr.Variable) -> xr.Variable:
+    """The variable, of which values that its packing cannot hold are refused: here, or by whoever computes them."""
+    packing = Packing.of(name, variable)
+    if packing is None:
+        return variable
+    data: Any = variable._data  # noqa: SLF001 - `data` would load it
+    if is_dask(data):
+        checked = data.map_blocks(packing.check, dtype=data.dtype, meta=data._meta)  # noqa: SLF001 - as above
+        return variable.copy(deep=False, data=checked)
+    packing.check(variable.load().values)
+    return variable
 
 
 def deferred(name: str, variable: xr.Variable) -> xr.Variable:

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import xarray as xr
 
-from frazil.lazy.encoded import as_dataset, encode_all
+from frazil.lazy.encoded import as_dataset, check_attributes, encode_all
 from frazil.lazy.slices import Deferred, GraphOf, Lazy, is_dask, pickled
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.grids import WriteGrid
@@ -25,7 +25,8 @@ from frazil_functions.reading.encoding import Values, checksum, json_attributes,
 from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata, decoded_dtype, stored_dtype
 from frazil_functions.regions import Region
 from frazil_functions.tasks import Carried, FileSource, Piece
-from frazil_functions.writing.lazy import ArraySlices, FileSlices, pack
+from frazil_functions.writing.carried import PackedFileSlices
+from frazil_functions.writing.lazy import ArraySlices, pack
 
 _TASK_CHUNKS: Final = 400
 """How many chunks of dask a task carries about: what computes one takes some 100 bytes, compressed."""
@@ -71,6 +72,9 @@ class Given:
         """
         dataset = as_dataset(obj)
         _check_names(dataset)
+        check_attributes(NAME, dataset.attrs)
+        for key, one in dataset.variables.items():
+            check_attributes(repr(key), one.attrs)
         variables, attributes = encode_all(dataset, encodings or {})
         return cls(variables, attributes, {str(dim): length for dim, length in dataset.sizes.items()})
 
@@ -89,7 +93,10 @@ class Given:
         groups: dict[str, Mapping[str, Any]] = {}
         for node in tree.subtree:
             path = node.path[top:]
-            own = cls.of(node.to_dataset(inherit=False))
+            try:
+                own = cls.of(node.to_dataset(inherit=False))
+            except InvalidInputError as error:
+                raise type(error)(f"{node.path}: {error}") from error
             groups[path] = own.attributes
             names = {dim: _below(_first(node, dim, tree).path[top:], dim) for dim in own.sizes}
             sizes |= {names[dim]: length for dim, length in own.sizes.items()}
@@ -185,7 +192,7 @@ class GivenCarrier:
                 "values in memory differ); give that one, or plan again"
             )
         for array in self.plan.template.arrays.values():
-            if array.role == "data":
+            if array.role == "data" and self.given.variables[array.name].size:
                 self._lazies[array.name] = _placed(array.grid, self.given.variables[array.name], source, self.plan)
         self._check_pickled()
 
@@ -226,8 +233,8 @@ class GivenCarrier:
             for part, whole in zip(region.slices, lazy.region.slices, strict=True)
         )
         if isinstance(lazy.source, Deferred):
-            return pickled(FileSlices(((region.array, lazy.source.variable[inside]),)), what, pickle.dumps)
-        return pickled(ArraySlices((np.ascontiguousarray(lazy.source[inside]),)), what, pickle.dumps)
+            return pickled(PackedFileSlices(((region.array, lazy.source.variable[inside]),)), what, pickle.dumps)
+        return pickled(ArraySlices((np.asarray(lazy.source[inside], order="C"),)), what, pickle.dumps)
 
 
 def _check_names(dataset: xr.Dataset) -> None:
@@ -292,8 +299,8 @@ def _loaded(name: str, variable: xr.Variable) -> Values:
     """A variable's values, computed here."""
     data = variable._data  # noqa: SLF001 - as above
     if isinstance(data, Deferred):
-        (values,) = FileSlices(((name, data.variable),)).compute()
-        return values
+        found: list[Values] = PackedFileSlices(((name, data.variable),)).compute()
+        return found[0]
     return np.asarray(variable.values)
 
 

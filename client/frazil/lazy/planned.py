@@ -52,6 +52,7 @@ def given_sources(
         return _tree_sources(dataset, wanted, existing)
     chosen = _chosen(dataset, wanted.variables)
     own = existing.file.variables if existing is not None else {}
+    _check_any(chosen.variables)
     given = Given.of(chosen, _encodings({name: (one.dtype, one.attributes) for name, one in own.items()}))
     file, labels = given.metadata()
     (file,) = select([file], None)
@@ -72,9 +73,15 @@ def _tree_sources(tree: xr.DataTree, wanted: Wanted, existing: Existing | None) 
             "node (group=)"
         )
     given = Given.of_tree(tree)
+    _check_any(given.variables)
     file, labels = given.metadata()
     (file,) = select([file], None)
     return Sources((file,), labels, None), given
+
+
+def _check_any(variables: Mapping[Any, Any]) -> None:
+    if not variables:
+        raise InvalidInputError(f"{NAME} has no variables, so there is nothing to write; give another")
 
 
 def marked(plan: Plan, given: Given) -> Plan:
