@@ -22,6 +22,7 @@ from typing import Any, Self
 MARK = "FRAZIL_FAULT_MARK"
 _PROC = Path("/proc")
 _POLL = 0.01
+_GONE_LOOKS = 100
 
 _SKEW_SOURCE = r"""
 #define _GNU_SOURCE
@@ -209,10 +210,14 @@ class Program:
     def await_child(self, *, command: str = "", opened: str = "", deadline: float = 60.0) -> Process:
         """The first process that it started and that is found by `children`, once there is one."""
         found: list[Process] = []
+        empty = 0
 
         def look() -> bool:
+            nonlocal empty
             found.extend(self.children(command=command, opened=opened))
-            return bool(found) or not self.processes()
+            # A process has no environment for a moment while it becomes another program.
+            empty = 0 if self.processes() else empty + 1
+            return bool(found) or empty > _GONE_LOOKS
 
         _until(look, deadline)
         if not found:
