@@ -3,6 +3,7 @@
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -74,11 +75,17 @@ def execute(run: Run, executor: Executor, gathering: Gathering, retry: Retry, li
     """
     following = _Following(run, gathering, listener)
     following.look()
-    missing = _tasks(run, gathering, range(len(run.plan.tasks)))
-    if missing:
+    left = _left(run, gathering)
+    if left:
         with executor.calls(handler.write) as calls:
-            _Execution(run, executor.workers, calls, following, retry).go(missing)
+            _Execution(run, executor.workers, calls, following, retry).go(left)
     return following.spent
+
+
+def _left(run: Run, gathering: Gathering) -> list[int]:
+    """The tasks of which something is left to be written."""
+    written = gathering.written.keys()
+    return [number for number, task in enumerate(run.plan.tasks) if any(one not in written for one in task.regions)]
 
 
 def _tasks(run: Run, gathering: Gathering, numbers: Iterable[int]) -> list[WriteTask]:
@@ -140,12 +147,14 @@ class _Execution:
     due: list[tuple[float, int]] = field(default_factory=list)
     durations: list[float] = field(default_factory=list)
     doubled: set[int] = field(default_factory=set)
+    waiting: deque[int] = field(default_factory=deque)
 
-    def go(self, tasks: list[WriteTask]) -> None:
+    def go(self, numbers: Iterable[int]) -> None:
         """Call until nothing is missing, or another driver has ended the run."""
-        self.submit(tasks)
+        self.waiting.extend(numbers)
+        self.submit_waiting()
         while self.following.gathering.missing_count:
-            if not self.calls.outstanding and not self.due:
+            if not self.calls.outstanding and not self.due and not self.waiting:
                 raise self.error("regions are missing, and no call writes them")
             wait, peeked = self.patience(), self.peek()
             outcome = self.calls.next(timeout=wait)
@@ -159,6 +168,7 @@ class _Execution:
                     self.durations.append(time.monotonic() - began)
                     assert outcome.value is not None
                     self.returned(call.task, outcome.value)
+                self.submit_waiting()
             if not self.following.wait:
                 if self.run.directory.outcome() is not None:
                     return  # another driver has ended the run, and finishing says how
@@ -184,6 +194,17 @@ class _Execution:
             if index in self.made:
                 self.made[index].begun = now - seconds
         return now
+
+    def submit_waiting(self) -> None:
+        """Call the tasks that were not called yet; those that carry many values only as there is use for them."""
+        if self.run.carrier is None or not self.run.carrier.heavy:
+            room = len(self.waiting)
+        elif self.calls.outstanding <= self.workers:
+            room = 2 * self.workers - self.calls.outstanding
+        else:
+            return
+        numbers = [self.waiting.popleft() for _ in range(min(room, len(self.waiting)))]
+        self.submit(_tasks(self.run, self.following.gathering, numbers))
 
     def submit(self, tasks: list[WriteTask]) -> None:
         """Make calls, now."""

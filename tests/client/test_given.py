@@ -391,3 +391,24 @@ def test_what_means_nothing_for_a_tree_is_refused(
 def test_a_name_that_would_make_a_group_is_refused(target: Path, serial: frazil.SerialExecutor) -> None:
     with pytest.raises(frazil.InvalidInputError, match="'a/b' has a '/' in it"):
         frazil.convert(xr.Dataset({"v": ("a/b", [1])}), target, executor=serial)
+
+
+@pytest.mark.slow
+def test_values_in_memory_are_not_all_on_their_way_at_once(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+import numpy as np, xarray as xr, frazil
+rows = 400 * 128
+dataset = xr.Dataset({"v": (("t", "x"), np.random.default_rng(0).random((rows, 1024)))}, {"t": np.arange(rows)})
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+with frazil.LithopsExecutor(backend="localhost", workers=1) as executor:
+    found = frazil.convert(dataset, sys.argv[1], executor=executor, verify="none")
+print(found.tasks, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "r")], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    tasks, more = map(int, ended.stdout.split())
+    assert tasks > 5
+    assert more < 340 << 20  # two tasks of 64 MB, packed and on their way; all of it would be 400 MB once and twice

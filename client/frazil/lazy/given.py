@@ -31,6 +31,9 @@ from frazil_functions.writing.lazy import ArraySlices, pack
 _TASK_CHUNKS: Final = 400
 """How many chunks of dask a task carries about: what computes one takes some 100 bytes, compressed."""
 
+_TASK_BYTES: Final = 64 << 20
+"""How many bytes of values in memory a task carries about."""
+
 NAME: Final = "the dataset"
 """What messages and plans call it."""
 
@@ -137,14 +140,19 @@ class Given:
         return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()[:32]
 
     @property
-    def largest_graph(self) -> int:
-        """The bytes of values that as many chunks of dask hold as a task should carry; 0 where nothing is dask."""
+    def most_carried(self) -> int:
+        """The bytes of values that a task should hold at most, for what it carries of them; 0 if that is little."""
         found = [
             _TASK_CHUNKS * max(1, one.dtype.itemsize * math.prod(max(lengths) for lengths in one.chunks))
             for one in self.variables.values()
             if is_dask(one._data) and one.chunks  # noqa: SLF001 - `data` would load it
         ]
-        return min(found, default=0)
+        return min([*found, *([_TASK_BYTES] if self.heavy else [])], default=0)
+
+    @property
+    def heavy(self) -> bool:
+        """Whether so much of it lies in memory that not all of it should be on its way at once."""
+        return any(_in_memory(one) and one.nbytes > _TASK_BYTES for one in self.variables.values())
 
     @staticmethod
     def _described(name: str, variable: xr.Variable, labels: dict[str, Labels], *, digested: bool) -> VariableMetadata:
@@ -200,6 +208,11 @@ class GivenCarrier:
         """Carry one region of each array, so that what cannot be pickled is told before anything is written."""
         firsts = {region.array: region for region in reversed(list(self.plan.regions))}
         self.carry([region.within(self.plan.template.extents) for region in firsts.values()])
+
+    @property
+    def heavy(self) -> bool:
+        """Whether not all that it carries should be on its way at once."""
+        return self.given.heavy
 
     def static(self) -> dict[str, Values]:
         """The values of the template's static arrays."""

@@ -93,7 +93,7 @@ def marked(plan: Plan, given: Given) -> Plan:
 
 def bounded(options: Options, given: Given) -> Options:
     """Options of which regions and tasks carry no more of a dask graph than travels well."""
-    most = given.largest_graph
+    most = given.most_carried
     if given.groups:
         # A dimension of one name has a length of its own in every group that it begins in.
         chunks, shards = (

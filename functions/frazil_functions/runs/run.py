@@ -28,6 +28,11 @@ FLUSH_SECONDS: Final = 2.0
 class Carrier(Protocol):
     """Who has the dataset that a plan was made from."""
 
+    @property
+    def heavy(self) -> bool:
+        """Whether not all that it carries should be on its way at once."""
+        ...
+
     def static(self) -> Mapping[str, Values]:
         """The values of the template's static arrays."""
         ...
