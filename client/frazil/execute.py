@@ -168,7 +168,7 @@ class _Execution:
                     self.durations.append(time.monotonic() - began)
                     assert outcome.value is not None
                     self.returned(call.task, outcome.value)
-                self.submit_waiting()
+            self.submit_waiting()
             if not self.following.wait:
                 if self.run.directory.outcome() is not None:
                     return  # another driver has ended the run, and finishing says how
