@@ -20,6 +20,7 @@ from harness import Bench, Row
 MODULES = (
     "throughput",
     "end_to_end",
+    "dask_backed",
     "small_regions",
     "planning",
     "template",
@@ -32,7 +33,7 @@ MODULES = (
 NOTES = "## What is missed, and why"
 """The heading of what a person adds to the table."""
 
-PACKAGES = ("frazil", "icechunk", "zarr", "xarray", "numpy", "numcodecs", "h5py", "lithops")
+PACKAGES = ("frazil", "icechunk", "zarr", "xarray", "dask", "distributed", "numpy", "numcodecs", "h5py", "lithops")
 
 
 def main() -> int:

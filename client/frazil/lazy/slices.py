@@ -164,7 +164,8 @@ class GraphOf:
             last = bisect_right(edges, stop - 1)
             held.append(range(first, last))
             inside.append(slice(start - edges[first], stop - edges[first]))
-        return GraphSlice(_nested((lazy.source.name,), held), tuple(inside))
+        said = tuple(along[at.start : at.stop] for along, at in zip(lazy.chunks, held, strict=True))
+        return GraphSlice(_nested((lazy.source.name,), held), tuple(inside), said)
 
 
 def _nested(key: tuple[Any, ...], axes: Sequence[range]) -> Any:  # noqa: ANN401 - lists in lists, as deep as dimensions

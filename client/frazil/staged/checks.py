@@ -14,6 +14,9 @@ from frazil_functions.reading.times import calendar_name
 _TEXT: Final = "OUT"
 """Kinds of types of strings of any length, and of objects."""
 
+_NUMBERS: Final = "iufc"
+"""Kinds of types of numbers, of which a wider one holds what a narrower one does."""
+
 _DATES: Final = frozenset({"standard", "gregorian", "proleptic_gregorian"})
 """Calendars that agree since 1582 (CF conventions, chapter 4.4.1)."""
 
@@ -162,6 +165,8 @@ def _same_type(own: "np.dtype[Any]", held: xr.Variable) -> bool:
     stored = np.dtype(held.encoding.get("dtype", held.dtype))
     if kind in "mM" or stored.newbyteorder("=") != held.dtype.newbyteorder("="):
         return bool(own.kind == kind)  # numbers that are unpacked have the digits that Xarray gives them
+    if kind in _NUMBERS and own.kind in _NUMBERS:
+        return np.can_cast(own, held.dtype, "safe")
     return bool(own.newbyteorder("=") == held.dtype.newbyteorder("="))
 
 

@@ -149,6 +149,10 @@ def write(
     InvalidInputError
         If Xarray does not write such a dataset there; part of the metadata may be written.
     """
+    dataset = dataset.copy()
+    for one in dataset.variables.values():
+        if not one.size:
+            one.load()  # no chunk of Zarr's is as long as those of dask are here
     with refused("write these variables there", aim):
         opened = _open(store, aim, aim.mode)
         opened.encoded = {} if encoded is None else encoded

@@ -29,7 +29,7 @@ from frazil_functions.forks import dump_fork, load_fork
 from frazil_functions.reading.encoding import Values
 from frazil_functions.regions import Region
 from frazil_functions.text import words
-from frazil_functions.writing.lazy import computed, unpack
+from frazil_functions.writing.lazy import Part, computed_parts, unpack
 from frazil_functions.writing.overlap import PATIENCE_SECONDS, Budget, run_loop
 
 _ANY_TYPE: Final = "OTUSV"
@@ -180,11 +180,11 @@ class _Work:
                         raise asyncio.CancelledError  # noqa: TRY301 - as if the wait before it had been cancelled
                     if self.error is not None:
                         break
-                    values = await loop.run_in_executor(computer, self._compute, step, pickled)
-                    write = asyncio.create_task(self._write(step, values, budget))
+                    parts = await loop.run_in_executor(computer, self._compute, step, pickled)
+                    write = asyncio.create_task(self._write(step, parts, budget))
                     writes.add(write)
                     write.add_done_callback(writes.discard)
-                    del values
+                    del parts
             except BaseException:
                 if writes:
                     _, late = await asyncio.wait(writes, timeout=PATIENCE_SECONDS)
@@ -196,15 +196,17 @@ class _Work:
         if self.error is not None:
             raise self.error
 
-    def _compute(self, step: SliceStep, pickled: bytes) -> list[Values]:
-        found = computed(pickled, step.buffers, step.regions)
-        for region, values in zip(step.regions, found, strict=True):
+    def _compute(self, step: SliceStep, pickled: bytes) -> list[Part]:
+        targets = [self.arrays[region.array] for region in step.regions]
+        units = [target.shards or target.chunks for target in targets]
+        found = computed_parts(pickled, step.buffers, step.regions, units)
+        for region, values in found:
             check_fits(region, values.shape, values.dtype, self.arrays[region.array].dtype)
         return found
 
-    async def _write(self, step: SliceStep, values: list[Values], budget: Budget) -> None:
+    async def _write(self, step: SliceStep, parts: list[Part], budget: Budget) -> None:
         try:
-            writes = (self._set(region, part) for region, part in zip(step.regions, values, strict=True))
+            writes = (self._set(region, values) for region, values in parts)
             for error in await asyncio.gather(*writes, return_exceptions=True):
                 self.error = self.error or error
         finally:

@@ -9,7 +9,9 @@ import pytest
 import zarr
 
 import frazil
-from frazil_functions.errors import InvalidInputError, UnalignedRegionError
+from frazil_functions.errors import InvalidInputError, SourceError, UnalignedRegionError
+from frazil_functions.regions import Region
+from frazil_functions.writing.lazy import GraphSlice, GraphSlices
 
 
 @pytest.fixture
@@ -123,3 +125,66 @@ def test_what_icechunk_s_own_accepts_is_accepted(
         meta=None,
     )
     assert (target[:] == 1).all()
+
+
+@pytest.mark.parametrize("shards", [None, (400, 500)])
+@pytest.mark.parametrize("chunks", [(200, 500), (300, 1000), (400, 500), (100, 1000), (3000, 250)])
+def test_large_chunks_of_dask_are_stored_as_small_ones_are(
+    chunks: tuple[int, int],
+    shards: tuple[int, int] | None,
+    root: zarr.Group,
+    session: icechunk.Session,
+    serial: frazil.SerialExecutor,
+) -> None:
+    target = array(root, shape=(3100, 1000), chunks=(200, 500), shards=shards)
+    target[:50] = -1
+    source = da.from_array(values(3000, 1000), chunks=chunks)
+    frazil.store_dask(
+        session, sources=[source], targets=[target], regions=[(slice(50, 3050), slice(None))], executor=serial
+    )
+    np.testing.assert_array_equal(target[50:3050], values(3000, 1000))
+    assert (target[:50] == -1).all()
+    assert (target[3050:] == 0).all()
+
+
+@pytest.mark.parametrize("rows", [199, 201])
+def test_large_chunks_that_are_not_as_long_as_they_said_are_refused(
+    rows: int, root: zarr.Group, session: icechunk.Session, serial: frazil.SerialExecutor
+) -> None:
+    target = array(root, shape=(800, 1000), chunks=(200, 1000))
+    source = da.ones((800, 1000), chunks=(200, 1000)).map_blocks(
+        lambda part, block_info: np.ones((rows, 1000)) if block_info[None]["chunk-location"][0] == 1 else part,
+        dtype="f8",
+        meta=np.empty((0, 0)),
+    )
+    with pytest.raises(SourceError, match=rf"was computed with the shape \({rows}, 1000\)"):
+        frazil.store_dask(session, sources=[source], targets=[target], executor=serial)
+    assert (target[:] == 0).all()
+
+
+def whole(*lengths: int) -> GraphSlices:
+    graph = {("a", at): np.full((length, 1000), float(at)) for at, length in enumerate(lengths)}
+    keys = [("a", at) for at in range(len(lengths))]
+    inside = (slice(10, sum(lengths)), slice(0, 1000))
+    return GraphSlices(graph, (GraphSlice([[key] for key in keys], inside, (lengths, (1000,))),))
+
+
+def test_large_chunks_are_not_put_together() -> None:
+    region = Region("a", (("x", 10, 600), ("y", 0, 1000)))
+    slices = whole(200, 200, 200)
+    parts = slices.compute_parts([region], [(100, 1000)])
+    assert [part.ranges[0] for part, _ in parts] == [("x", 10, 200), ("x", 200, 400), ("x", 400, 600)]
+    assert all(np.shares_memory(found, slices.graph["a", at]) for at, (_, found) in enumerate(parts))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "unit"),
+    [((200, 200, 200), 300), ((200, 200, 200), 400), ((500, 50, 50), 50)],
+    ids=["units of two", "the last alone", "small ones"],
+)
+def test_chunks_that_are_small_or_share_a_write_unit_are_put_together(lengths: tuple[int, ...], unit: int) -> None:
+    region = Region("a", (("x", 10, 600), ("y", 0, 1000)))
+    slices = whole(*lengths)
+    ((found, together),) = slices.compute_parts([region], [(unit, 1000)])
+    assert found == region
+    np.testing.assert_array_equal(together, slices.compute()[0])

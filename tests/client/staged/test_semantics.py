@@ -1,18 +1,20 @@
 """What becomes of coordinates, attributes, new, missing and static variables: the table in docs/staged-writer.md."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import icechunk
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 import frazil
 from frazil.staged.writer import DatasetWriter
 from frazil_functions.errors import InvalidInputError, LabelError
 
-from .common import dataset, read
+from .common import committed, dataset, read, repository
 
 type Aim = Callable[[DatasetWriter], DatasetWriter]
 
@@ -166,3 +168,45 @@ def test_static_variables_are_refused_beside_an_explicit_region_and_replaced_by_
         write(other(6, 6).drop_vars(["lat", "lon"]), held, lambda writer: writer.for_region({"time": slice(6, 12)}))
     assert not held.has_uncommitted_changes
     np.testing.assert_array_equal(write(other(6, 6), held, AUTO)["mask"], other()["mask"])
+
+
+@pytest.mark.parametrize("chunks", [None, {"time": 6}], ids=["memory", "dask"])
+def test_numbers_are_stored_in_a_type_that_holds_them_all(
+    chunks: dict[str, int] | None, held: icechunk.Session, serial: frazil.SerialExecutor
+) -> None:
+    more = dataset(24, 6)
+    more["tas"] = (more["tas"] * 10).astype("i2")
+    more["tas"].encoding["chunks"] = (6, 3, 4)
+
+    frazil.to_icechunk(more if chunks is None else more.chunk(chunks), held, append_dim="time", executor=serial)
+
+    found = read(held)["tas"]
+    assert found.dtype == "f4"
+    np.testing.assert_array_equal(found[24:], more["tas"])
+
+
+@pytest.mark.parametrize("kind", ["i4", "f8", "c8"])
+def test_numbers_that_a_type_does_not_hold_are_refused(kind: str, held: icechunk.Session) -> None:
+    more = dataset(24, 6)
+    more["tas"] = more["tas"].astype(kind)
+    with pytest.raises(InvalidInputError, match=r"'tas' is .*holds float32"):
+        frazil.to_icechunk(more, held, append_dim="time")
+    assert not held.has_uncommitted_changes
+
+
+def test_a_dask_array_without_values_is_stored_as_xarray_stores_it(
+    tmp_path: Path, session: icechunk.Session, serial: frazil.SerialExecutor
+) -> None:
+    def empty() -> xr.Dataset:
+        return xr.Dataset({"x": (("a", "b"), np.empty((5, 0))), "y": ("a", np.arange(5))}).chunk({})
+
+    given = empty()
+    frazil.to_icechunk(given, session, executor=serial)
+
+    assert given["x"].chunks is not None  # Xarray itself loads what it is given
+    theirs = repository(tmp_path / "theirs")
+    committed(theirs, empty())
+    expected = zarr.open_group(theirs.readonly_session("main").store, mode="r")
+    found = zarr.open_group(session.store, mode="r")
+    assert found["x"].metadata == expected["x"].metadata
+    xr.testing.assert_identical(read(session), read(theirs.readonly_session("main")))
