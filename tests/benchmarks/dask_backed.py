@@ -53,8 +53,8 @@ def measure(bench: Bench) -> list[Row]:
             f"{sides['distributed'].median('whole'):.1f} s; ratio of processor time {cpu:.2f}",
             spread=spread,
             how=f"whole processes, imports and all, {steps} chunks of {side * side * 4 / 1e6:.1f} MB that dask "
-            f"computes; `frazil.to_icechunk` on Lithops' localhost with {PROCESSES} workers; `icechunk.xarray.to_icechunk` with "
-            f"`distributed.Client(n_workers={PROCESSES})`; both commit",
+            f"computes; `frazil.to_icechunk` on Lithops' localhost with {PROCESSES} workers; "
+            f"`icechunk.xarray.to_icechunk` with `distributed.Client(n_workers={PROCESSES})`; both commit",
         ),
         Row(
             number=f"payload of a task of {chunks:,} dask chunks",
