@@ -29,6 +29,8 @@ import frazil
 from frazil.execution.executor import Executor
 from frazil_functions.errors import InvalidInputError
 
+xr.set_options(warn_for_unclosed_files=False)  # importing the suite turns it on for all tests that there are
+
 __all__ = ["time_unit", "use_dask"]  # fixtures, which are found by their names
 
 _WORDS: Final = "refused alike, in other words than the test looks for"
