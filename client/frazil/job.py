@@ -10,7 +10,7 @@ import xarray as xr
 
 from frazil.execute import Retry
 from frazil.execution.executor import Executor
-from frazil.lazy.planned import Dataset, bounded, given_sources, marked
+from frazil.lazy.planned import Dataset, bounded, check_whole, given_sources, marked
 from frazil.planning.compare import Accept
 from frazil.planning.inputs import expand
 from frazil.planning.labels import Gaps
@@ -150,7 +150,7 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
         existing = existing.digested(found.append_dim or "")
     if given is None:
         return make_plan(found, target, options, existing)
-    return marked(make_plan(found, target, bounded(options, given), existing), given)
+    return marked(check_whole(make_plan(found, target, bounded(options, given), existing)), given)
 
 
 def convert(  # noqa: PLR0913 - as above

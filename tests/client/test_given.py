@@ -61,7 +61,7 @@ def in_memory(dataset: xr.Dataset, _: Path) -> xr.Dataset:
 
 
 def behind_dask(dataset: xr.Dataset, _: Path) -> xr.Dataset:
-    return dataset.chunk({"time": 5, "lat": 3})
+    return dataset.chunk({dim: length for dim, length in (("time", 5), ("lat", 3)) if dim in dataset.dims})
 
 
 def in_files(dataset: xr.Dataset, folder: Path) -> xr.Dataset:
@@ -412,3 +412,92 @@ print(found.tasks, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - b
     tasks, more = map(int, ended.stdout.split())
     assert tasks > 5
     assert more < 340 << 20  # two tasks of 64 MB, packed and on their way; all of it would be 400 MB once and twice
+
+
+@pytest.mark.parametrize("kind", [in_memory, behind_dask, in_files], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("order", [slice(None, None, -1), [2, 0, 1, 5, 4, 3]], ids=["flipped", "permuted"])
+@pytest.mark.parametrize("mode", ["region", "modify"])
+@pytest.mark.parametrize("dim", ["time", "lat"])
+def test_labels_in_another_order_along_the_append_dimension_keep_their_values(
+    kind: Any, order: Any, mode: str, dim: str, tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    whole = xr.Dataset(
+        {"v": (("time", "lat"), np.arange(36.0).reshape(6, 6))}, {"time": np.arange(6) * 2, "lat": np.arange(6.0)}
+    )
+    frazil.convert(whole, target, chunks={"time": 4, "lat": 2}, append_dim="time", executor=serial)
+    turned = kind((whole * -1).assign_coords(whole.coords).isel({dim: order}), tmp_path)
+    frazil.convert(turned, target, mode=mode, reorder=True, append_dim=dim, executor=serial, verify="full")  # type: ignore[arg-type]
+    np.testing.assert_array_equal(read(target)["v"], -whole["v"])
+    np.testing.assert_array_equal(read(target)["time"], whole["time"])
+
+
+@pytest.mark.parametrize("mode", ["append", "region", "modify"])
+@pytest.mark.parametrize(
+    ("held", "given", "fits"),
+    [
+        ("f4", "f4", True), ("f8", "f4", True), ("f4", "f8", False), ("f8", "i4", True), ("f8", "i8", False),
+        ("i4", "i2", True), ("i4", "i8", True), ("f4", "i2", True), ("f4", "i4", False), ("i4", "f8", False),
+        ("f8", "c16", False), ("f8", "U3", False), ("i1", "bool", True), ("bool", "bool", True),
+        ("bool", "i1", False), ("c16", "f8", True), ("U3", "U5", True),
+    ],
+)  # fmt: skip
+def test_values_of_a_type_that_the_group_does_not_hold_are_refused(
+    held: str, given: str, fits: bool, mode: str, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    whole = xr.Dataset({"v": ("time", np.ones(4).astype(held))}, {"time": np.arange(4)})
+    frazil.convert(whole, target, executor=serial)
+    later = xr.Dataset({"v": ("time", np.ones(4).astype(given))}, {"time": np.arange(4) + 4 * (mode == "append")})
+    if fits:
+        frazil.convert(later, target, mode=mode, executor=serial)  # type: ignore[arg-type]
+        assert (read(target)["v"].astype(held) == np.ones(1).astype(held)).all()
+    else:
+        with pytest.raises(frazil.InvalidInputError, match=r"'v' has the type .*astype"):
+            frazil.plan(later, target, mode=mode, executor=serial)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [in_memory, behind_dask, in_files], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("mode", ["modify", "add"])
+def test_what_is_written_once_stands_under_its_labels_too(
+    kind: Any, mode: str, tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    lat = np.linspace(75, -75, 6)
+    whole = xr.Dataset(
+        {"v": (("time", "lat"), np.arange(24.0).reshape(4, 6)), "mask": ("lat", np.arange(6))},
+        {"time": np.arange(4), "lat": lat},
+    )
+    held = whole if mode == "modify" else whole[["v"]]
+    frazil.convert(held, target, executor=serial)
+    given = (whole * 2).assign_coords(whole.coords).isel(lat=slice(None, None, -1))
+    for source in (kind(given, tmp_path), str(tmp_path / "again.nc")):
+        if isinstance(source, str):
+            given.to_netcdf(source)
+        frazil.convert(held, target, mode="overwrite", executor=serial)
+        frazil.convert(source, target, mode=mode, reorder=True, executor=serial, verify="full")  # type: ignore[arg-type]
+        np.testing.assert_array_equal(read(target)["mask"], whole["mask"] * 2)
+
+
+@pytest.mark.parametrize("kind", [in_memory, behind_dask, in_files], ids=lambda kind: kind.__name__)
+def test_a_region_with_two_dimensional_coordinates_stands_under_them(
+    kind: Any, tmp_path: Path, target: Path, serial: frazil.SerialExecutor
+) -> None:
+    whole = xr.Dataset(
+        {"v": (("time", "y", "x"), np.arange(48.0).reshape(4, 3, 4))},
+        {"time": np.arange(4), "where": (("y", "x"), np.arange(12.0).reshape(3, 4))},
+    )
+    frazil.convert(whole, target, executor=serial)
+    box = {"time": slice(1, 3), "x": slice(2, 4)}
+    part = kind((whole * -1).assign_coords(whole.coords).isel(box), tmp_path)
+    frazil.convert(part, target, mode="region", region={"x": slice(2, 4)}, executor=serial)
+    expected = whole.copy(deep=True)
+    expected["v"][box] *= -1
+    xr.testing.assert_equal(read(target), expected)
+    with pytest.raises(frazil.LabelError, match="the coordinate 'where' has other values"):
+        frazil.convert(part, target, mode="region", region={"x": slice(0, 2)}, executor=serial)
+
+
+def test_gaps_before_a_dataset_are_not_filled(target: Path, serial: frazil.SerialExecutor) -> None:
+    whole = xr.Dataset({"v": ("time", np.arange(4.0))}, {"time": np.arange(4)})
+    frazil.convert(whole, target, executor=serial)
+    later = whole.assign_coords(time=np.arange(8, 12))
+    with pytest.raises(frazil.InvalidInputError, match=r"dataset.reindex\(time=...\)"):
+        frazil.convert(later, target, mode="append", gaps="fill", executor=serial)

@@ -104,7 +104,7 @@ def missing(dataset: xr.Dataset) -> xr.Dataset:
     [
         (too_large, r"'count' has values from 100000 to 100000, which do not fit into i2.*they would wrap"),
         (too_low, r"'depth' has values from -499\d\.\d+ to -499\d\.\d+, which do not fit into i2"),
-        (missing, r"'count' has missing values, and it is stored as i2"),
+        (missing, r"'count' has the type float32, and in .* <i2, .*\(astype\)"),
     ],
 )
 def test_numbers_that_would_wrap_are_refused(

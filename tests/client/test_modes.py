@@ -360,7 +360,7 @@ def test_files_in_the_middle_are_replaced_there(archive: Archive) -> None:
     [
         ([(30, 32)], "gap"),
         ([(18, 20), (22, 27)], "gap"),
-        ([(0, 30)], "replace every label .*--mode overwrite"),
+        ([(0, 30)], "nothing lies before them.*--mode overwrite"),
     ],
 )
 def test_replacing_leaves_no_gap(archive: Archive, files: list[tuple[int, int]], says: str) -> None:
@@ -464,3 +464,22 @@ def test_replicas_get_regions_too(tmp_path: Path, target: Path) -> None:
     archive.put(negative(3, 9), mode="region", replicas=[replica])
     xr.testing.assert_identical(read(replica), archive.read())
     assert archive.read()["tas"].values[3, 1, 1] < 0
+
+
+@pytest.mark.parametrize(
+    ("span", "options", "says"),
+    [
+        ((-10, -5), {}, "before what .* holds.*only adds behind it.*--mode overwrite"),
+        ((-5, 0), {}, "before what .* holds"),
+        ((-5, 5), {}, "overlap.*--on-overlap skip .*--on-overlap replace"),
+        ((20, 30), {"on_overlap": "skip"}, "overlap.*--on-overlap replace"),
+        ((30, 35), {}, "leaves 1 gap"),
+        ((0, 3), {"on_overlap": "replace"}, "nothing lies before them.*--mode region"),
+        ((-5, 5), {"on_overlap": "replace"}, "nothing lies before them.*--mode overwrite"),
+        ((0, 30), {"on_overlap": "replace"}, "nothing lies before them.*--mode overwrite"),
+    ],
+)
+def test_appends_that_go_back_overlap_or_leave_a_gap_are_told_apart(
+    archive: Archive, span: tuple[int, int], options: dict[str, Any], says: str
+) -> None:
+    archive.refuse(says, series(*span), mode="append", **options)

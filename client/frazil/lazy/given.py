@@ -10,7 +10,7 @@ import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 import numpy as np
@@ -21,12 +21,19 @@ from frazil.lazy.slices import Deferred, GraphOf, Lazy, is_dask, pickled
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.grids import WriteGrid
 from frazil_functions.plan import Plan
-from frazil_functions.reading.encoding import Values, checksum, json_attributes, native_attributes
+from frazil_functions.reading.encoding import (
+    STRING,
+    Attributes,
+    Values,
+    checksum,
+    json_attributes,
+    native_attributes,
+)
 from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata, decoded_dtype, stored_dtype
 from frazil_functions.regions import Region
 from frazil_functions.tasks import Carried, FileSource, Piece
 from frazil_functions.writing.carried import PackedFileSlices
-from frazil_functions.writing.lazy import ArraySlices, pack
+from frazil_functions.writing.lazy import ArraySlices, Slices, pack
 
 _TASK_CHUNKS: Final = 400
 """How many chunks of dask a task carries about: what computes one takes some 100 bytes, compressed."""
@@ -201,7 +208,8 @@ class GivenCarrier:
             )
         for array in self.plan.template.arrays.values():
             if array.role == "data" and self.given.variables[array.name].size:
-                self._lazies[array.name] = _placed(array.grid, self.given.variables[array.name], source, self.plan)
+                dim = self.plan.template.append_dim
+                self._lazies[array.name] = _placed(array.grid, self.given.variables[array.name], source, dim)
         self._check_pickled()
 
     def _check_pickled(self) -> None:
@@ -240,14 +248,61 @@ class GivenCarrier:
         if lazy.chunks is not None:
             import cloudpickle  # noqa: PLC0415 - dask brings it
 
-            return pickled(self._graph.slices([(lazy, region)]), what, cloudpickle.dumps)
-        inside = tuple(
-            slice(part.start - whole.start, part.stop - whole.start)
-            for part, whole in zip(region.slices, lazy.region.slices, strict=True)
-        )
-        if isinstance(lazy.source, Deferred):
-            return pickled(PackedFileSlices(((region.array, lazy.source.variable[inside]),)), what, pickle.dumps)
-        return pickled(ArraySlices((np.asarray(lazy.source[inside], order="C"),)), what, pickle.dumps)
+            return pickled(_slices(lazy, region, self._graph), what, cloudpickle.dumps)
+        return pickled(_slices(lazy, region, self._graph), what, pickle.dumps)
+
+
+@dataclass(frozen=True)
+class GivenReader:
+    """A dataset as a plan is made: its values at their place in the target, computed here.
+
+    Attributes
+    ----------
+    given
+        The dataset.
+    sources
+        It alone, with its place.
+    append_dim
+        The dimension that the place is counted along.
+    """
+
+    given: Given
+    sources: Sequence[FileSource]
+    append_dim: str | None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Nothing is open."""
+
+    def read(self, region: Region, dtype: str, attributes: Attributes) -> Values:  # noqa: ARG002 - encoded already
+        """The region's values."""
+        variable, (source,) = self.given.variables[region.array], self.sources
+        grid = WriteGrid(region.array, region.dims, variable.shape, variable.shape)
+        lazy = _placed(grid, variable, source, self.append_dim)
+        (values,) = _slices(lazy, region, GraphOf([lazy] if lazy.chunks is not None else [])).compute()
+        found: Values = values if dtype == STRING else values.astype(dtype, copy=False)
+        return found
+
+
+def _slices(lazy: Lazy, region: Region, graph: GraphOf) -> Slices:
+    """What it takes to compute a region.
+
+    Raises
+    ------
+    InvalidInputError
+        If it lies outside of what there is.
+    """
+    pairs = list(zip(region.slices, lazy.region.slices, strict=True))
+    if any(part.start < whole.start or part.stop > whole.stop for part, whole in pairs):
+        raise InvalidInputError(f"{region} reaches out of {NAME}, which holds {lazy.region}; plan again")
+    if lazy.chunks is not None:
+        return graph.slices([(lazy, region)])
+    inside = tuple(slice(part.start - whole.start, part.stop - whole.start) for part, whole in pairs)
+    if isinstance(lazy.source, Deferred):
+        return PackedFileSlices(((region.array, lazy.source.variable[inside]),))
+    return ArraySlices((np.asarray(lazy.source[inside], order="C"),))
 
 
 def _check_names(dataset: xr.Dataset) -> None:
@@ -275,19 +330,16 @@ def written(plan: Plan) -> list[str]:
     return [array.name for array in plan.template.arrays.values() if array.role != "kept"]
 
 
-def _placed(grid: WriteGrid, variable: xr.Variable, source: FileSource, plan: Plan) -> Lazy:
+def _placed(grid: WriteGrid, variable: xr.Variable, source: FileSource, append_dim: str | None) -> Lazy:
     """A variable with its labels in the order of the target, and where it lies there."""
     ranges, orders = [], {}
     for dim, length in zip(grid.dims, variable.shape, strict=True):
-        if dim == plan.template.append_dim and source.stop:
-            start = source.start
-        elif dim in source.places:
-            pieces = source.places[dim]
-            start = pieces[0].start
-            if len(pieces) > 1 or pieces[0].step < 0:
-                orders[dim] = np.concatenate([_indices(piece) for piece in pieces])
-        else:
-            start = 0
+        pieces = source.places.get(dim, ())
+        along = dim == append_dim and source.stop
+        # Along the append dimension they are counted from where the source begins.
+        start = source.start if along else pieces[0].start if pieces else 0
+        if len(pieces) > 1 or any(piece.step < 0 or piece.first for piece in pieces):
+            orders[dim] = np.concatenate([_indices(piece) for piece in pieces])
         ranges.append((dim, start, start + length))
     data: Any = variable._data  # noqa: SLF001 - `data` would load it
     if orders and isinstance(data, Deferred):

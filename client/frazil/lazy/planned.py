@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 
 from frazil.lazy.encoded import as_dataset
-from frazil.lazy.given import NAME, Given, GivenCarrier, written
+from frazil.lazy.given import NAME, Given, GivenCarrier, GivenReader, written
 from frazil.planning.compare import select
 from frazil.planning.existing import Existing
 from frazil.planning.options import Options
 from frazil.planning.scan import Sources, Wanted, append_dim_of
-from frazil_functions.errors import InvalidInputError, nearest
+from frazil_functions.errors import InvalidInputError, MismatchedSourceError, nearest
 from frazil_functions.plan import Plan
-from frazil_functions.reading.encoding import STRING, Attributes, json_attributes, number
+from frazil_functions.reading.encoding import STRING, Attributes, is_time_unit, json_attributes, number
+from frazil_functions.reading.scanning import VariableMetadata
 from frazil_functions.regions import plain_dim
 
 type Dataset = xr.Dataset | xr.DataArray | xr.DataTree
@@ -51,6 +53,8 @@ def given_sources(
     if isinstance(dataset, xr.DataTree):
         return _tree_sources(dataset, wanted, existing)
     chosen = _chosen(dataset, wanted.variables)
+    if existing is not None:
+        check_types(chosen, existing)
     own = existing.file.variables if existing is not None else {}
     _check_any(chosen.variables)
     given = Given.of(chosen, _encodings({name: (one.dtype, one.attributes) for name, one in own.items()}))
@@ -58,7 +62,7 @@ def given_sources(
     (file,) = select([file], None)
     append_dim = append_dim_of((file,), labels, wanted, grown)
     file, labels = given.metadata(append_dim, digests=True)
-    return Sources((file,), labels, append_dim), given
+    return Sources((file,), labels, append_dim, partial(GivenReader, given)), given
 
 
 def _tree_sources(tree: xr.DataTree, wanted: Wanted, existing: Existing | None) -> tuple[Sources, Given]:
@@ -84,11 +88,71 @@ def _check_any(variables: Mapping[Any, Any]) -> None:
         raise InvalidInputError(f"{NAME} has no variables, so there is nothing to write; give another")
 
 
+def check_types(dataset: xr.Dataset, existing: Existing) -> None:
+    """Refuse variables of another type than the group's, which would be cast to it whatever became of them.
+
+    Raises
+    ------
+    MismatchedSourceError
+        Naming the variable, both types and the cure.
+    """
+    for key, variable in dataset.variables.items():
+        held = existing.file.variables.get(str(key))
+        if held is None or _fits(variable.dtype, held):
+            continue
+        stored = held.decoded or held.dtype
+        raise MismatchedSourceError(
+            f"{key!r} has the type {variable.dtype}, and in {existing.file.url} {stored}, which does not hold every "
+            f"value of it. Convert it first (astype), if that is meant"
+        )
+
+
+def _fits(own: "np.dtype[Any]", held: VariableMetadata) -> bool:
+    """Whether a type that Xarray holds in memory is one that it reads of a variable as that is stored."""
+    attributes = held.attributes
+    if held.dtype == STRING or held.dtype.startswith("|S"):
+        return own.kind in "OTUS"
+    stored = np.dtype(held.dtype)
+    if own.kind in "Mm" or (own.kind == "O" and is_time_unit(attributes.get("units"))):
+        return True  # how they are counted, and whether a calendar fits, is seen when they are encoded
+    match own.kind, stored.kind:
+        case _ if attributes.get("dtype") == "bool":
+            found = own.kind == "b"
+        case _ if held.decoded is not None:
+            found = own.kind in "iuf"
+        case "f", "i" | "u":  # what is missing makes floating-point numbers of whole ones
+            found = bool({"_FillValue", "missing_value"} & attributes.keys())
+        case "i" | "u", "i" | "u":  # whether each value fits is seen when it is stored
+            found = True
+        case "i" | "u", "f":
+            found = own.itemsize * 8 <= np.finfo(stored).nmant + 1
+        case _:
+            found = bool(np.can_cast(own, stored, "safe"))
+    return found
+
+
 def marked(plan: Plan, given: Given) -> Plan:
     """A plan that knows the dataset that it was made from."""
     sources = tuple(replace(source, fingerprint=given.mark(written(plan))) for source in plan.sources)
     groups = {path: json_attributes(attributes) for path, attributes in given.groups.items()}
     return replace(plan, sources=sources, template=replace(plan.template, groups=groups))
+
+
+def check_whole(plan: Plan) -> Plan:
+    """Refuse a plan that leaves places for labels that the dataset does not have.
+
+    Raises
+    ------
+    InvalidInputError
+        Saying how Xarray makes them.
+    """
+    if plan.filled:
+        dim = plan.template.append_dim
+        raise InvalidInputError(
+            f"{plan.filled} labels of {dim!r} are in no place of {NAME}, and only files are filled up; give them "
+            f"yourself: dataset.reindex({dim}=...)"
+        )
+    return plan
 
 
 def bounded(options: Options, given: Given) -> Options:

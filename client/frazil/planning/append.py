@@ -13,7 +13,7 @@ from frazil.planning.existing import Existing, check_ordered
 from frazil.planning.fitted import Fitted, sources_at
 from frazil.planning.labels import Axis, show
 from frazil.planning.options import OnOverlap, Options
-from frazil.planning.place import Pieces, aligned, grid_of
+from frazil.planning.place import Grid, Pieces, aligned, grid_of
 from frazil.planning.recoding import check_kept, recoding_of, units_of_bounds
 from frazil.planning.scan import Sources
 from frazil.template.build import Recoding
@@ -32,7 +32,9 @@ def fit_behind(existing: Existing, sources: Sources, options: Options) -> Fitted
         If files do not go together or behind the group, or labels do not fit.
     """
     held = existing
-    if options.on_overlap == "replace":
+    if options.on_overlap != "replace":
+        _check_behind(existing, sources, options.on_overlap)
+    else:
         existing = _before(existing, sources, options)
     joined = _behind(existing, sources, options.on_overlap)
     _check_names(existing, joined, options)
@@ -154,10 +156,54 @@ def _before(existing: Existing, sources: Sources, options: Options) -> Existing:
     falls = len(labels) > 1 and labels[0] > labels[-1]
     kept = int(np.count_nonzero(labels > max(begins) if falls else labels < min(begins)))
     if not kept:
+        known = Grid(dim, existing.file.url, labels, held.attributes)
+        outside = min(begins) < labels.min() or max(begins) > labels.max()
         raise LabelError(
-            f"the files replace every label of {dim!r} in {existing.file.url}; use --mode overwrite, which says so"
+            f"the files reach from {show(min(begins), held.attributes)} to {show(max(begins), held.attributes)} along "
+            f"{dim!r}, and {known.url} holds {known}, of which nothing lies before them. "
+            + (
+                "Write the group anew from all files (--mode overwrite)"
+                if outside
+                else "Write them under the labels that are there (--mode region)"
+            )
         )
     return existing.cut_to({dim: (0, kept)})
+
+
+def _check_behind(existing: Existing, sources: Sources, on_overlap: OnOverlap) -> None:
+    """Tell files that go back, or overlap what is there, from those that leave a gap.
+
+    Raises
+    ------
+    LabelError
+        Naming the file, both ranges and the cure.
+    """
+    dim = sources.append_dim or ""
+    ours, known = existing.file.variables.get(dim), grid_of(existing.file, dim, existing.labels)
+    if ours is None or known is None or known.values.dtype.kind not in "iuf" or not len(known.values):
+        return
+    low, high = known.values.min(), known.values.max()
+    falls = len(known.values) > 1 and known.values[0] > known.values[-1]
+    for file in sources.files:
+        own = grid_of(file, dim, sources.labels)
+        if own is None or own.values.dtype.kind not in "iuf" or not len(own.values):
+            continue
+        if _counting(ours) != _counting(file.variables[dim]) or (
+            on_overlap == "skip" and _is_there(existing, file, sources)
+        ):
+            continue
+        first, last = own.values.min(), own.values.max()
+        if (first > high) if falls else (last < low):
+            raise LabelError(
+                f"{own.url} holds {dim} {own}, before what {known.url} holds, {known}; an append only adds behind it. "
+                "Write the group anew from all files (--mode overwrite)"
+            )
+        if (last >= low) if falls else (first <= high):
+            raise LabelError(
+                f"the labels of {dim!r} overlap: {own.url} holds {own}, and {known.url} {known}. --on-overlap skip "
+                "leaves out files that are there with every label, --on-overlap replace writes from the first of "
+                "theirs on anew"
+            )
 
 
 def _behind(existing: Existing, sources: Sources, on_overlap: OnOverlap) -> Sources:

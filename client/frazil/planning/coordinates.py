@@ -1,6 +1,7 @@
 """Coordinates without labels of their own, two-dimensional ones above all: whether a region is the right one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,14 +9,15 @@ from frazil.planning.existing import Existing
 from frazil_functions.errors import LabelError
 from frazil_functions.reading.encoding import Values, checksum, fill_of, has_fill, native
 from frazil_functions.reading.scanning import FileMetadata
-from frazil_functions.reading.sources import FileSources
 from frazil_functions.regions import Region
 from frazil_functions.tasks import FileSource
 from frazil_functions.template import ArrayTemplate, DatasetTemplate
 from frazil_functions.writing.targets import open_targets
 
 
-def check_coordinates(existing: Existing, template: DatasetTemplate, sources: Sequence[FileSource]) -> None:
+def check_coordinates(
+    existing: Existing, template: DatasetTemplate, sources: Sequence[FileSource], reader: Callable[..., Any]
+) -> None:
     """Refuse a region whose coordinates are not those that the group has there.
 
     Labels were compared already; this is for coordinates that lie along other dimensions than their own.
@@ -39,7 +41,7 @@ def check_coordinates(existing: Existing, template: DatasetTemplate, sources: Se
             extents = template.extents | ({dim: (source.start, source.stop)} if dim is not None else {})
             whole = Region(name, tuple((one, 0, size) for one, size in zip(array.dims, array.shape, strict=True)))
             region = whole.within(extents)
-            with FileSources([source], dim) as reading:
+            with reader([source], dim) as reading:
                 asked = reading.read(region, array.dtype, array.attributes)
             held = native(np.asarray(targets[name][region.slices]))
             if checksum(held) != checksum(asked) and not _is_unwritten(held, array):

@@ -68,7 +68,7 @@ def fit_region(existing: Existing, sources: Sources, options: Options) -> Fitted
     shifted = [_shifted(one, within) | other for one, other in zip(places, turned, strict=True)]
     placed = sources_at(files, axis, recodes, Recoding({}, {}), places=shifted, shift=start)
     _check_alike(files, [name for name, array in arrays.items() if array.role == "data"], sources, options)
-    check_coordinates(existing, template, placed)
+    check_coordinates(existing, template, placed, sources.reader)
     return Fitted(template, placed)
 
 
@@ -129,8 +129,14 @@ def fit_variables(existing: Existing, sources: Sources, options: Options, mode: 
     sizes = template.sizes | {
         one: length for name in (*kept, *data) for one, length in _lengths(existing, name).items()
     }
+    placed = sources_at(files, axis, recodes, recoding, places=places)
+    # What is written once is read as it stands, so what stands otherwise is written by functions.
+    arrays = {
+        name: replace(one, role="data") if one.role == "static" and placed[0].places.keys() & set(one.dims) else one
+        for name, one in arrays.items()
+    }
     whole = replace(template, sizes=sizes, arrays=arrays, changes=changes.group)
-    return Fitted(whole, sources_at(files, axis, recodes, recoding, places=places), axis.filled)
+    return Fitted(whole, placed, axis.filled)
 
 
 def _made(

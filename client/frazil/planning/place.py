@@ -202,6 +202,12 @@ def _around(attributes: Attributes) -> bool:
 
 
 def _missing(target: Grid, file: Grid, label: object) -> LabelError:
+    drifts = target.values.dtype.kind in "iuf" and file.values.dtype.kind in "iuf"
+    if drifts and not _nearest(target.values, file.values, drift=True)[1].size:
+        return LabelError(
+            f"{file.url}: {file.dim!r} drifts from that of {target.url} by less than a thousandth of its spacing: "
+            f"{show(label, file.attributes)} is none of its labels. --accept drift takes the group's"
+        )
     return LabelError(
         f"{file.url}: {file.dim!r} has the label {show(label, file.attributes)}, which {target.url} does not have: it "
         f"runs {file}, and there {target}. Labels that are to be new go behind the others with --mode append; a region "

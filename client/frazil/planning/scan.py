@@ -1,6 +1,7 @@
 """Scanning: the metadata of every source file, read by functions where there are many."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,8 @@ from frazil_functions.handler import scan as scan_call
 from frazil_functions.reading.opening import check_engine
 from frazil_functions.reading.remote import is_remote
 from frazil_functions.reading.scanning import FileMetadata, Labels, Scan, ScanTask, load_scan, scan_task
+from frazil_functions.reading.sources import FileSources, Source
+from frazil_functions.tasks import FileSource
 
 FANNED_OUT_LOCAL: Final = 1000
 FANNED_OUT_REMOTE: Final = 64
@@ -36,11 +39,14 @@ class Sources:
         The labels that digests name.
     append_dim
         The dimension that the files follow each other on.
+    reader
+        What opens some of them, once they have their place, to read values.
     """
 
     files: tuple[FileMetadata, ...]
     labels: dict[str, Labels]
     append_dim: str | None
+    reader: Callable[[Sequence[FileSource], str | None], AbstractContextManager[Source]] = FileSources
 
 
 @dataclass(frozen=True, slots=True)

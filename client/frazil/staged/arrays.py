@@ -25,7 +25,7 @@ def store_dask(
     regions: Sequence[tuple[slice, ...] | None] | tuple[slice, ...] | None = None,
     split_every: int | None = None,  # noqa: ARG001 - of icechunk.dask.store_dask
     executor: Executor | None = None,
-    **store_kwargs: object,  # noqa: ARG001 - the same
+    **store_kwargs: object,
 ) -> None:
     """Compute dask arrays in functions, and write them into arrays of a session; the caller commits.
 
@@ -42,8 +42,11 @@ def store_dask(
     regions
         Where each belongs within its target, as slices along every dimension; all of it by default. One tuple
         of slices stands for all.
-    split_every, store_kwargs
-        Accepted as `icechunk.dask.store_dask` has them, and without a meaning here: forks are merged one by one.
+    split_every
+        Accepted as `icechunk.dask.store_dask` has it, and without a meaning here: forks are merged one by one.
+    store_kwargs
+        Those of `dask.array.store`: `compute`, `return_stored`, `load_stored` and `lock` are refused, as Icechunk does
+        not support them either; others have no meaning here.
     executor
         Where functions run; Lithops as it is configured by default, else on this machine.
 
@@ -55,6 +58,12 @@ def store_dask(
         If a graph fails; the session holds nothing of what functions wrote.
     """
     check_session(session)
+    unmeant = sorted(store_kwargs.keys() & {"compute", "return_stored", "load_stored", "lock"})
+    if unmeant:
+        raise InvalidInputError(
+            f"store_dask takes no {unmeant[0]!r}: values are computed at once, by functions, and merged "
+            "into the session; leave it out"
+        )
     each = _regions(regions, len(targets))
     if len(sources) != len(targets) or len(each) != len(targets):
         raise InvalidInputError(

@@ -125,6 +125,8 @@ def test_what_icechunk_s_own_accepts_is_accepted(
         meta=None,
     )
     assert (target[:] == 1).all()
+    with pytest.raises(InvalidInputError, match="takes no 'compute'"):
+        frazil.store_dask(session, sources=[source], targets=[target], executor=serial, compute=False)
 
 
 @pytest.mark.parametrize("shards", [None, (400, 500)])
