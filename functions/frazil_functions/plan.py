@@ -15,6 +15,7 @@ from frazil_functions import __version__
 from frazil_functions.decoding import from_json
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.grids import WriteGrid, prove
+from frazil_functions.proving import prove_places, prove_template
 from frazil_functions.regions import Region
 from frazil_functions.repositories import Location
 from frazil_functions.tasks import FileSource
@@ -257,10 +258,11 @@ class Plan:
             Naming the region, the array and the write unit, or the file, or the task, where that is
             not so.
         """
-        self._prove_shapes()
+        prove_template(self.template, makes=self.target.mode in NEW_GROUP)
         owned = {grid.array: self.template.owned(grid.array) for grid in self.grids} if self.template.extents else None
         prove(self.grids, self.regions, owned)
         self._prove_sources()
+        prove_places(self.template, self.sources)
         spans = [(source.start, source.stop) for source in self.sources]
         for number, task in enumerate(self.tasks):
             first, behind = sources_of(task.regions, self.template.append_dim, spans) if task.regions else (0, 0)
@@ -268,20 +270,6 @@ class Plan:
                 raise InvalidInputError(
                     f"task {number} has the sources {task.sources[0]}:{task.sources[1]} of {len(spans)}, and its "
                     f"regions need {first}:{behind}; plan again"
-                )
-
-    def _prove_shapes(self) -> None:
-        sizes = self.template.sizes
-        for dim, (start, stop) in self.template.extents.items():
-            if not 0 <= start <= stop <= sizes.get(dim, 0):
-                raise InvalidInputError(
-                    f"{dim!r} is written from {start} to {stop}, and has {sizes.get(dim, 0)} labels; plan again"
-                )
-        for array in self.template.arrays.values():
-            wanted = tuple(sizes.get(dim) for dim in array.dims)
-            if array.shape != wanted:
-                raise InvalidInputError(
-                    f"{array.name!r} has the shape {array.shape}, and its dimensions {wanted}; plan again"
                 )
 
     def _prove_sources(self) -> None:

@@ -102,7 +102,7 @@ def test_what_is_there_already_is_skipped_if_that_is_wished(
     folder = tmp_path / "in"
     frazil.convert(written(folder, (0, 10)), target, chunks={"time": 4}, executor=serial)
     written(folder, (10, 20))
-    with pytest.raises(frazil.LabelError, match="overlap: .*--on-overlap skip"):
+    with pytest.raises(frazil.LabelError, match=r"overlap: .*--on-overlap skip"):
         frazil.convert(f"{folder}/*.nc", target, mode="append", executor=serial)
     frazil.convert(f"{folder}/*.nc", target, mode="append", on_overlap="skip", executor=serial)
     before = state(target)

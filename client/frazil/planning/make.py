@@ -69,7 +69,8 @@ def _fit(sources: Sources, target: PlanTarget, options: Options, existing: Exist
     if existing is None:
         return fit_new(sources, options)
     fitted = _fit_into(existing, sources, options, target.mode)
-    check_suited(existing, fitted.template)
+    for one in (existing, *existing.replicas):
+        check_suited(one, fitted.template)
     return fitted
 
 

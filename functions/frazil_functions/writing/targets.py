@@ -22,6 +22,7 @@ from frazil_functions.reading.encoding import (
     plain_attributes,
 )
 from frazil_functions.regions import Region
+from frazil_functions.text import words
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,10 @@ async def completed(region: Region, inner: Region, values: Values, targets: Sequ
     whole = np.empty(region.shape, object if values.dtype.kind in "OTU" else values.dtype)
     whole[_shifted(inner.slices, offset)] = values
     for part in _around(region, inner):
-        held = [native(np.asarray(await target.array.async_array.getitem(part.slices))) for target in targets]
+        try:
+            held = [native(np.asarray(await target.array.async_array.getitem(part.slices))) for target in targets]
+        except icechunk.IcechunkError as error:
+            raise BackendError(f"{part}, which is to stay, could not be read: {words(error)}") from error
         if len({checksum(one) for one in held}) > 1:
             raise ConflictError(
                 f"the repositories of the run hold different values of {part}, in a write unit that the run completes; "

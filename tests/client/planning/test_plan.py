@@ -116,6 +116,46 @@ TAMPERED: dict[str, tuple[Callable[[Any], object], str]] = {
         lambda data: data["template"]["arrays"]["lat"].update(shape=[5]),
         r"'lat' has the shape .5,., and its dimensions .4,.",
     ),
+    "an array under another name": (
+        lambda data: data["template"]["arrays"].update(other=data["template"]["arrays"].pop("lat")),
+        "'lat' stands under the name 'other'",
+    ),
+    "an array outside": (
+        lambda data: data["template"]["arrays"].update({"../x": data["template"]["arrays"]["lat"] | {"name": "../x"}}),
+        "no path of a group",
+    ),
+    "a group outside the group": (lambda data: data["template"].update(groups={"../x": {}}), "no path of a group"),
+    "labels left out": (lambda data: data["template"]["labels"].pop("time"), "'time' is written as labels"),
+    "labels of nothing": (
+        lambda data: data["template"]["labels"].update(x=data["template"]["labels"]["lat"]),
+        "labels for 'x', which is no array",
+    ),
+    "labels of another length": (
+        lambda data: data["template"]["labels"].update(lat=data["template"]["labels"]["time"]),
+        "'lat' has labels of shape .48,., not .4,.",
+    ),
+    "an array that is kept and was never there": (
+        lambda data: data["template"]["arrays"]["tas"].update(role="kept"),
+        "'tas' is to stay as it is, and is not there",
+    ),
+    "an array that is there in a group that is made": (
+        lambda data: data["template"]["arrays"]["tas"].update(before=[48, 4, 6]),
+        "'tas' is said to be there",
+    ),
+    "more write units than can be held": (
+        lambda data: (
+            data["template"]["sizes"].update(time=10**12),
+            data["template"]["arrays"]["tas"].update(shape=[10**12, 4, 6], chunks=[1, 4, 6]),
+            data["template"]["arrays"]["time"].update(shape=[10**12]),
+        ),
+        "write units, and .* can be proven",
+    ),
+    "an extent of no dimension": (lambda data: data["template"].update(extents={"x": [0, 0]}), "'x' is written from 0"),
+    "an extent beyond the axis": (lambda data: data["template"].update(extents={"lat": [2, 9]}), "'lat' is written"),
+    "places of no dimension": (
+        lambda data: data["sources"][0].update(places={"x": [{"start": 0, "first": 0, "length": 1}]}),
+        "'x' is placed, and no array has it",
+    ),
     "sources that are too few": (lambda data: data["tasks"][-1].update(sources=[0, 1]), "sources 0:1"),
 }
 
@@ -187,3 +227,57 @@ def test_a_plan_says_what_was_too_large_to_compare(
     rows = dict(plan_of(paths).describe())
     assert rows["not compared"] == "orography (taken from the first file)"
     assert "not compared" not in repr(plan_of(paths[:1]))
+
+
+PIECES: dict[str, list[dict[str, int]]] = {
+    "none": [],
+    "too few": [{"start": 0, "first": 0, "length": 3}],
+    "too many": [{"start": 0, "first": 0, "length": 5}],
+    "a hole": [{"start": 0, "first": 0, "length": 1}, {"start": 2, "first": 1, "length": 2}],
+    "overlapping": [{"start": 0, "first": 0, "length": 3}, {"start": 2, "first": 2, "length": 2}],
+    "one label twice": [{"start": at, "first": 0, "length": 1} for at in range(4)],
+    "before the file": [{"start": 0, "first": -1, "length": 4}],
+    "backwards out of the file": [{"start": 0, "first": 2, "length": 4, "step": -1}],
+    "empty": [{"start": 0, "first": 0, "length": 0}, {"start": 0, "first": 0, "length": 4}],
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_pieces_that_do_not_fill_their_place_once_are_refused(name: str, made: frazil.Plan) -> None:
+    with pytest.raises(frazil.InvalidInputError, match="do not fill lat 0:4 of the target once"):
+        frazil.Plan.from_json(changed(made, lambda data: data["sources"][0].update(places={"lat": PIECES[name]})))
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_pieces_that_fill_their_place_are_taken(first: int, made: frazil.Plan) -> None:
+    piece = {"start": 0, "first": first, "length": 4, "step": -1 if first else 1}
+
+    def change(data: Any) -> None:
+        data["sources"][0].update(places={"lat": [piece]})
+        data["template"]["arrays"]["tas"].update(role="data")
+
+    assert frazil.Plan.from_json(changed(made, change)).sources[0].places["lat"][0].first == first
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda data: data["template"]["arrays"]["tas"].update(before=[60, 4, 6]), "never cut off"),
+        (lambda data: data["template"]["arrays"]["tas"].update(before=[10, 4, 6]), "never left empty"),
+        (lambda data: data["template"]["arrays"]["tas"].update(before=[24, 2, 6]), "never left empty"),
+        (lambda data: data["template"]["arrays"]["tas"].update(before=[24]), "'tas' had the shape"),
+        (lambda data: data["template"]["arrays"]["tas"].update(role="kept"), "never cut off|never left empty"),
+        (lambda data: data["template"].update(groups={"x": {}}), "makes groups below one that exists"),
+        (lambda data: data["template"]["arrays"]["time"].update(role="kept"), "'time' is written as kept"),
+        (lambda data: data["template"]["extents"].update(time=[20, 30]), "never left empty|shape"),
+        (lambda data: data["tasks"][0]["regions"][0]["ranges"][0].__setitem__(1, 0), "stay as it is|shares|splits"),
+    ],
+)
+def test_an_append_that_was_tampered_with_is_refused(
+    change: Callable[[Any], object], says: str, series: Any, write: Any, convert: Any, plan_of: Any
+) -> None:
+    convert(write([series(24)]), chunks={"time": 6})
+    plan = plan_of(write([series(24, start=24)], name="later"), mode="append")
+    assert frazil.Plan.from_json(plan.to_json()) == plan
+    with pytest.raises(frazil.InvalidInputError, match=says):
+        frazil.Plan.from_json(changed(plan, change))
