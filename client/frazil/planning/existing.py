@@ -92,7 +92,7 @@ class Existing:
             if differ:
                 raise InvalidInputError(
                     f"the replica {other.file.url} holds something else than {self.file.url} ({differ}), and cannot be "
-                    "appended to with it; make them equal, or append to each in a run of its own"
+                    "written into with it; make them equal, or write into each in a run of its own"
                 )
         return replace(self, replicas=others)
 

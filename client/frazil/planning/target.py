@@ -19,7 +19,7 @@ type Target = str | Path | Location | icechunk.Repository
 
 
 def plan_target(repo: Target, asked: PlanTarget, replicas: Iterable[Target] = ()) -> tuple[PlanTarget, Existing | None]:
-    """Where a plan writes, the snapshots that it is made against, and what it appends to, if it does."""
+    """Where a plan writes, the snapshots that it is made against, and the group that it writes into, if one exists."""
     location, base, existing = _base_of(repo, asked)
     others, held = [], []
     for one in [replicas] if isinstance(replicas, str | Path | Location) else replicas:
@@ -33,7 +33,7 @@ def plan_target(repo: Target, asked: PlanTarget, replicas: Iterable[Target] = ()
 
 
 def _base_of(repo: Target, asked: PlanTarget) -> tuple[Location | None, str | None, Existing | None]:
-    """Where one repository is, where its branch is at, and what is appended to there.
+    """Where one repository is, where its branch is at, and the group that is written into there.
 
     There is no base if the repository is still to be created.
     """
