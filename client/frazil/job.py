@@ -131,7 +131,7 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     with using(executor) as calls:
         grown, given = existing if mode == "append" else None, None
         if isinstance(sources, xr.Dataset | xr.DataArray | xr.DataTree):
-            found, given = given_sources(sources, wanted, existing, grown)
+            found, given = given_sources(sources, wanted, existing, mode)
         else:
             found = scan_sources(urls, wanted, calls, listener, grown)
         options = Options(

@@ -501,3 +501,14 @@ def test_gaps_before_a_dataset_are_not_filled(target: Path, serial: frazil.Seria
     later = whole.assign_coords(time=np.arange(8, 12))
     with pytest.raises(frazil.InvalidInputError, match=r"dataset.reindex\(time=...\)"):
         frazil.convert(later, target, mode="append", gaps="fill", executor=serial)
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_add_does_not_look_at_what_is_there_already(mask: bool, target: Path, serial: frazil.SerialExecutor) -> None:
+    held = xr.Dataset({"v": ("time", np.arange(4, dtype="f4"))}, {"time": np.arange(4)})
+    frazil.convert(held, target, executor=serial)
+    given = held.astype("c16").assign_coords(held.coords)
+    given = given.assign(flag=("time", np.arange(4) > 1)) if mask else given.assign(new=held["v"] * 2)
+    frazil.convert(given, target, mode="add", executor=serial)
+    np.testing.assert_array_equal(read(target)["v"], held["v"])
+    assert ("flag" if mask else "new") in read(target)

@@ -15,7 +15,7 @@ from frazil.planning.existing import Existing
 from frazil.planning.options import Options
 from frazil.planning.scan import Sources, Wanted, append_dim_of
 from frazil_functions.errors import InvalidInputError, MismatchedSourceError, nearest
-from frazil_functions.plan import Plan
+from frazil_functions.plan import Mode, Plan
 from frazil_functions.reading.encoding import STRING, Attributes, is_time_unit, json_attributes, number
 from frazil_functions.reading.scanning import VariableMetadata
 from frazil_functions.regions import plain_dim
@@ -27,9 +27,7 @@ _STORED: Final = ("units", "calendar", "scale_factor", "add_offset", "_FillValue
 """Attributes that say how values are stored, which Xarray takes from a variable's encoding."""
 
 
-def given_sources(
-    dataset: Dataset, wanted: Wanted, existing: Existing | None, grown: Existing | None
-) -> tuple[Sources, Given]:
+def given_sources(dataset: Dataset, wanted: Wanted, existing: Existing | None, mode: Mode) -> tuple[Sources, Given]:
     """A dataset as the one source of a plan, and as it is to be stored.
 
     Parameters
@@ -40,8 +38,8 @@ def given_sources(
         What is asked of it.
     existing
         The group that it is written into, if that exists.
-    grown
-        The same, if it is appended to.
+    mode
+        What becomes of that.
 
     Raises
     ------
@@ -54,15 +52,24 @@ def given_sources(
         return _tree_sources(dataset, wanted, existing)
     chosen = _chosen(dataset, wanted.variables)
     if existing is not None:
+        if mode == "add":  # what is there already is left alone, whatever the dataset has of it
+            chosen = _unless_held(chosen, existing)
         check_types(chosen, existing)
     own = existing.file.variables if existing is not None else {}
     _check_any(chosen.variables)
     given = Given.of(chosen, _encodings({name: (one.dtype, one.attributes) for name, one in own.items()}))
     file, labels = given.metadata()
     (file,) = select([file], None)
-    append_dim = append_dim_of((file,), labels, wanted, grown)
+    append_dim = append_dim_of((file,), labels, wanted, existing if mode == "append" else None)
     file, labels = given.metadata(append_dim, digests=True)
     return Sources((file,), labels, append_dim, partial(GivenReader, given)), given
+
+
+def _unless_held(dataset: xr.Dataset, existing: Existing) -> xr.Dataset:
+    """A dataset without the variables that a group has, but for labels; the same if nothing else is left."""
+    held = [key for key in dataset.variables if key in existing.file.variables and key not in dataset.dims]
+    left = dataset.drop_vars(held)
+    return left if len(left.variables) > sum(key in left.dims for key in left.variables) else dataset
 
 
 def _tree_sources(tree: xr.DataTree, wanted: Wanted, existing: Existing | None) -> tuple[Sources, Given]:
