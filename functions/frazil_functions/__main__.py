@@ -5,6 +5,7 @@ python -m frazil_functions < event.json
 """
 
 import json
+import logging
 import sys
 
 import icechunk
@@ -21,6 +22,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) > 1:
         sys.stderr.write("usage: python -m frazil_functions [EVENT], with the event as JSON or on standard input\n")
         return _REFUSED
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     icechunk.set_logs_filter("icechunk=error")
     try:
         event = json.loads(arguments[0] if arguments else sys.stdin.read())

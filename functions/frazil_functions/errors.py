@@ -66,6 +66,10 @@ class UnalignedRegionError(InvalidInputError):
     """A region splits a write unit, which two functions would then overwrite for each other."""
 
 
+class OutOfRangeError(InvalidInputError):
+    """A value lies out of the range that it is to be packed in, which is part of the plan."""
+
+
 class ExistingGroupError(InvalidInputError):
     """The group that was to be created exists already."""
 
@@ -90,6 +94,14 @@ class VerificationError(IncompleteRunError):
     def __init__(self, message: str, regions: Iterable[Region] = ()) -> None:
         super().__init__(message)
         self.regions = tuple(regions)
+
+
+class MissingDataError(IncompleteRunError):
+    """Values are missing in the store where their source has them, or the other way around, however often it was read.
+
+    What was asked to be tried again was tried; nothing was published, and regions that agree keep their receipts. Look
+    at the source, and resume the run.
+    """
 
 
 class ConflictError(FrazilError):

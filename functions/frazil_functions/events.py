@@ -15,6 +15,7 @@ import msgspec
 
 from frazil_functions.decoding import convert
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.missing import MissingCheck
 from frazil_functions.plan import Plan
 from frazil_functions.records import Verify, Wishes
 from frazil_functions.repositories import locate
@@ -40,7 +41,7 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
         The URL of the directory that the run is to have; by default beside the repository.
     run_id
         The run's name, where it is not given by `run`.
-    message, verify
+    message, verify, retries_on_missing, missing_check_vars
         As in `frazil.run`.
     """
 
@@ -49,6 +50,8 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     run_id: str | None = None
     message: str | None = None
     verify: Verify = "sample"
+    retries_on_missing: int = 0
+    missing_check_vars: str | tuple[str, ...] = "all"
 
 
 class Write(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="action", tag="write"):
@@ -108,6 +111,7 @@ def _directory(url: str) -> RunDirectory:
 
 
 def _start(asked: Start) -> Answer:
+    missing = MissingCheck.of(asked.retries_on_missing, asked.missing_check_vars)
     data = msgspec.json.encode(asked.plan) if isinstance(asked.plan, dict) else read_object(locate(asked.plan))
     plan = Plan.from_json(data)
     if asked.run is not None:
@@ -116,7 +120,7 @@ def _start(asked: Start) -> Answer:
         directory = directory_of(plan.target.location, new_run_id() if asked.run_id is None else asked.run_id)
     else:
         raise InvalidInputError("the plan does not name its repository; say where the run is to live (run)")
-    run = start(plan, directory, wishes=Wishes(asked.message, asked.verify), proven=True)
+    run = start(plan, directory, wishes=Wishes(asked.message, asked.verify, missing=missing), proven=True)
     return {
         "run": str(directory.location),
         "run_id": run.run_id,

@@ -11,8 +11,10 @@ found before Icechunk sees them.
 
 import io
 import pickle
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Annotated, Any, Final, Never
 
 import msgspec
@@ -36,12 +38,24 @@ _FRAME_PARTS: Final = 8
 """How many parts of the frame stand before those of the changes."""
 _REPOSITORY: Final = 4
 """Where the repository stands in the frame: its virtual chunk containers, what authorises them, ..."""
+_OUTSIDE: Final = b"Virtual"
+"""What stands in the references of a fork that lead into files."""
 _UNKNOWN_LAYOUT: Final = (
     "the installed version of icechunk lays out forks in a way that this version of frazil does not know; "
     "install the version of icechunk that frazil asks for"
 )
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_NO_SECRET: Final = ("from_env", "anonymous")
+_NO_SECRET: Final = ("from_env", "anonymous", "local_file_system_access", "http_access")
+_CONTAINERS: Final = 7
+"""Where the containers stand in the configuration, which is the first part of the frame; by prefix."""
+_SECRET: Final = re.compile(r"header|key|secret|token|password|credential|authorization", re.IGNORECASE)
+"""What the options of a container's storage that hold a secret are named by."""
+
+
+class _Reference(msgspec.Struct):
+    """A reference to a chunk, as far as it leads out of the repository: URL, offset, length, and a mark of the file."""
+
+    outside: tuple[str, int, int, msgspec.Raw] | None = msgspec.field(default=None, name="Virtual")
 
 
 class _Captured:
@@ -75,7 +89,7 @@ class ForkState:
     session
         The state as Icechunk wrote it.
     frame
-        Everything in it but the references to chunks.
+        Everything in it but the references to chunks, what has no order of its own in one.
     chunks
         The references to chunks: `{(node id, extent): {chunk index: reference}}` in MessagePack.
     """
@@ -115,6 +129,27 @@ class ForkState:
         for (node, _), indices in nodes.items():
             written.setdefault(node, []).extend(indices)
         return written
+
+    def referred(self) -> dict[bytes, set[str]]:
+        """The URLs of files that the fork refers to, by the array's node id.
+
+        Raises
+        ------
+        ReceiptError
+            If the references are not laid out as Icechunk lays them out.
+        """
+        if _OUTSIDE not in self.chunks:
+            return {}  # as in nearly every run, and this costs next to nothing
+        try:
+            nodes = from_msgpack(self.chunks, dict[tuple[bytes, _Extent], dict[ChunkIndex, _Reference | None]])
+        except msgspec.MsgspecError as error:
+            raise ReceiptError(f"the chunk references of a fork cannot be read: {error}") from error
+        found: dict[bytes, set[str]] = {}
+        for (node, _), indices in nodes.items():
+            urls = {one.outside[0] for one in indices.values() if one is not None and one.outside is not None}
+            if urls:
+                found.setdefault(node, set()).update(urls)
+        return found
 
     def placed(self, onto: "ForkState", nodes: Mapping[bytes, bytes]) -> "ForkState":
         """The same references in another clean fork of the same repository, under its own nodes.
@@ -221,8 +256,35 @@ def read_fork(data: bytes) -> ForkState:
     if more or not isinstance(session, bytes):
         raise ReceiptError("the bytes of a fork do not have the layout that icechunk 2.3 writes")
     rest = [bytes(part) for at, part in enumerate(frame) if at != _CHANGES]
+    rest[:_FRAME_PARTS] = map(_ordered, rest[:_FRAME_PARTS])
     rest += [kind.encode(), *(bytes(part) for at, part in enumerate(parts) if at not in (_CHUNKS, _COUNT))]
     return ForkState(session, tuple(rest), chunks)
+
+
+def _ordered(part: bytes) -> bytes:
+    """A part of the frame with its mappings in order, for Icechunk writes them in another one each time.
+
+    What would not be all there then, as where a name stands twice, stays as it is.
+    """
+    try:
+        value = from_msgpack(part, Any)
+        if isinstance(value, list) and _holds_containers(value):
+            # The longest prefix is asked first; those of one length stand in any order.
+            alike = groupby(value[0], key=lambda one: len(one[1]))
+            value[0] = [one for _, some in alike for one in sorted(some, key=lambda one: one[1])]
+        ordered = msgspec.msgpack.encode(value, order="sorted")
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):  # of bytes that are damaged
+        return part
+    return ordered if len(ordered) == len(part) else part
+
+
+def _holds_containers(value: list[Any]) -> bool:
+    """Whether a part of the frame begins with containers: names, prefixes and storage."""
+    return bool(value) and isinstance(value[0], list) and all(_is_container(one) for one in value[0])
+
+
+def _is_container(one: object) -> bool:
+    return isinstance(one, list) and len(one) == 3 and isinstance(one[1], str)  # noqa: PLR2004 - as said
 
 
 def load_fork(data: bytes) -> ForkSession:
@@ -250,11 +312,14 @@ def check_no_secret(state: ForkState) -> None:
     kinds = [kind for part in parts for kind in _credentials(part)]
     match parts[_REPOSITORY : _REPOSITORY + 1]:
         case [[_, dict(authorised), *_]]:
-            kinds += [
-                _kind(one[1:] if isinstance(one, list) else one) for one in authorised.values() if one is not None
-            ]
+            kinds += [_access(one) for one in authorised.values() if one is not None]
         case _:
             raise VersionError(_UNKNOWN_LAYOUT)
+    for prefix in _secret_stores(parts):
+        raise InvalidInputError(
+            f"the repository declares the container {prefix} with headers or keys of its own, which would travel in "
+            "plain text with every task; declare it without them"
+        )
     for kind in kinds:
         if kind not in _NO_SECRET:
             raise InvalidInputError(
@@ -281,6 +346,31 @@ def _kind(credentials: object) -> str:
     if isinstance(credentials, list) and credentials:
         return str(credentials[0]).lower()
     return str(credentials).lower()
+
+
+def _access(one: object) -> str:
+    """What kind of credentials authorise a container: ["s3", "from_env"], or ["http_access"] where there are none."""
+    return _kind(one[1:] if isinstance(one, list) and len(one) > 1 else one)
+
+
+def _secret_stores(parts: Sequence[Any]) -> list[str]:
+    """The containers whose storage is declared with something that may be secret."""
+    match parts:
+        case [[*_] as config, *_] if len(config) > _CONTAINERS:
+            declared = config[_CONTAINERS] or {}
+        case _:
+            raise VersionError(_UNKNOWN_LAYOUT)
+    found = []
+    for prefix, one in declared.items():
+        match one:
+            case [_, str(), {**store}]:
+                options = [name for each in store.values() if isinstance(each, dict) for name, at in each.items() if at]
+            case _:
+                raise VersionError(_UNKNOWN_LAYOUT)
+        authority = prefix.partition("://")[2].partition("/")[0]
+        if "@" in authority or any(_SECRET.search(name) for name in options):
+            found.append(f"{prefix.partition('://')[0]}://{prefix.partition('://')[2].rpartition('@')[2]}")
+    return found
 
 
 def node_id(name: str) -> bytes:

@@ -5,16 +5,22 @@ What goes back to the client is bytes, which it reads as data; it constructs not
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import icechunk
 
 from frazil_functions.errors import FrazilError, InvalidInputError
 from frazil_functions.events import Answer, answer
+from frazil_functions.logs import captured
 from frazil_functions.reading.scanning import ScanTask, dump_scan, scan_task
+from frazil_functions.runs.probing import ProbeTask, dump_probed, probe_task
 from frazil_functions.tasks import WriteTask, dump_written
+from frazil_functions.validating.task import validate_task
+from frazil_functions.validating.tasks import ValidateTask, dump_part_checks
 from frazil_functions.writing.slices import SliceTask, dump_slices_written
 from frazil_functions.writing.slices import write_slices as compute_and_write
+from frazil_functions.writing.surveying import SurveyTask, dump_found, survey_task
 from frazil_functions.writing.task import write_task
 from frazil_functions.writing.verifying import VerifyTask, dump_checks, verify_task
 
@@ -27,8 +33,10 @@ def scan(task: ScanTask) -> bytes:
 
 
 def write(task: WriteTask) -> bytes:
-    """Write the task's regions; return what it put into the run directory."""
-    return dump_written(write_task(task))
+    """Write the task's regions; return what it put into the run directory, and what it logged if that is asked for."""
+    with captured(task.log) as log:
+        written = write_task(task)
+    return dump_written(replace(written, log=log.log()))
 
 
 def write_slices(task: SliceTask) -> bytes:
@@ -36,9 +44,24 @@ def write_slices(task: SliceTask) -> bytes:
     return dump_slices_written(compute_and_write(task))
 
 
+def survey(task: SurveyTask) -> bytes:
+    """Look at the values of the task's regions; return what was found."""
+    return dump_found(survey_task(task))
+
+
+def probe(task: ProbeTask) -> bytes:
+    """Read and encode the task's region; return what that took."""
+    return dump_probed(probe_task(task))
+
+
 def verify(task: VerifyTask) -> bytes:
     """Read the task's regions back; return their checksums."""
     return dump_checks(verify_task(task))
+
+
+def validate(task: ValidateTask) -> bytes:
+    """Look at the task's parts of what a repository stores; return what was found."""
+    return dump_part_checks(validate_task(task))
 
 
 def handle(event: object, context: object = None) -> Answer:  # noqa: ARG001 - Lambda passes it

@@ -17,7 +17,7 @@ from frazil_functions.errors import BackendError
 from frazil_functions.reading.failures import is_transient
 from frazil_functions.repositories import Location
 from frazil_functions.storage import Patience, open_store
-from frazil_functions.text import words
+from frazil_functions.text import with_remedy
 
 _ERRORS: Final = (BaseError, OSError)
 _LOOKS: Final = 5
@@ -171,4 +171,4 @@ class ImmutableObjects:
 
 def refused(where: str, what: str, error: Exception) -> BackendError:
     """The error of storage that does not do what is asked of it."""
-    return BackendError(f"{where} cannot be {what}: {words(error)}")
+    return BackendError(f"{where} cannot be {what}: {with_remedy(error)}")

@@ -3,26 +3,31 @@
 import hashlib
 import html
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import permutations
+from pathlib import PurePosixPath
 from typing import Final, Literal
 
 import msgspec
 
 from frazil_functions import __version__
+from frazil_functions.containers import Container
 from frazil_functions.decoding import from_json
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.grids import WriteGrid, prove
+from frazil_functions.layouts import Layout
 from frazil_functions.proving import prove_places, prove_template
+from frazil_functions.reading.encoding import STRING
+from frazil_functions.reading.rounding import loss_of
 from frazil_functions.regions import Region
-from frazil_functions.repositories import Location
-from frazil_functions.tasks import FileSource
-from frazil_functions.template import DatasetTemplate, check_group
-from frazil_functions.text import size
+from frazil_functions.repositories import Location, manifest_span
+from frazil_functions.tasks import REPOSITORY, FileSource
+from frazil_functions.template import ArrayTemplate, DatasetTemplate, check_group, itemsize_of
+from frazil_functions.text import escaped, size
 
-FORMAT: Final = 3
+FORMAT: Final = 6
 
 type Mode = Literal["create", "overwrite", "append", "region", "modify", "add"]
 """`create`: a group that does not exist yet. `overwrite`: a group in place of one that may exist. The others write
@@ -44,7 +49,7 @@ class TaskPlan:
     sources
         The positions of the first file that they need, and of the one behind the last.
     nbytes
-        The size of their values.
+        The size of their values; of references, what finding them is like.
     memory_bytes
         How many bytes of values are held at once.
     """
@@ -79,6 +84,47 @@ def sources_of(regions: Sequence[Region], append_dim: str | None, spans: Sequenc
     return (0, max(1, last)) if len(found) < len(ranges) else (first, last)
 
 
+REFERENCE_BYTES: Final = 4096
+"""What it takes to find and keep one reference, in bytes of values that could be copied meanwhile: some 20 µs."""
+
+COPIED_BYTES: Final = 8 << 20
+"""How many bytes of values are copied at once of a region that files do not hold whole, unless a chunk is larger."""
+
+PARTED_UNITS: Final = 300_000
+"""More write units than this are committed in parts, for the client would hold all of them at once otherwise."""
+
+
+def referring(template: DatasetTemplate, sources: Sequence[FileSource]) -> frozenset[str]:
+    """Arrays that refer to the chunks of all their sources, so that next to nothing of them is copied."""
+    copied = {name for source in sources for name in source.copied}
+    return frozenset(name for name, array in template.arrays.items() if array.refers and name not in copied)
+
+
+def handled_nbytes(template: DatasetTemplate, region: Region, referring: Collection[str]) -> int:
+    """The bytes that a function handles for a region: its values, or what stands for its references.
+
+    Parameters
+    ----------
+    template, region
+        What is written.
+    referring
+        Arrays that refer to the chunks of all their sources.
+    """
+    array = template.arrays[region.array]
+    if region.array in referring:
+        return REFERENCE_BYTES * array.grid.count(region)
+    return region.size * itemsize_of(array.dtype)
+
+
+def held_nbytes(template: DatasetTemplate, region: Region, referring: Collection[str]) -> int:
+    """The bytes that a function holds at once for a region; of chunks that no file has whole, the values after all."""
+    array = template.arrays[region.array]
+    whole = region.size * itemsize_of(array.dtype)
+    if region.array not in referring:
+        return whole
+    return max(handled_nbytes(template, region, referring), min(whole, max(COPIED_BYTES, array.chunk_nbytes)))
+
+
 @dataclass(frozen=True, slots=True)
 class Replica:
     """Another repository that the same run publishes to.
@@ -111,6 +157,8 @@ class PlanTarget:
         What becomes of what is there.
     replicas
         Other repositories that get the same values, and are published before this one.
+    containers
+        The places that references lead into, in every repository.
     """
 
     location: Location | None
@@ -119,6 +167,7 @@ class PlanTarget:
     base: str | None
     mode: Mode
     replicas: tuple[Replica, ...] = ()
+    containers: tuple[Container, ...] = ()
 
     def __post_init__(self) -> None:
         check_group(self.group)
@@ -158,6 +207,11 @@ class Plan:
         How many labels no file has, which stay fill.
     versions
         Of frazil and icechunk, when the plan was made.
+    expected
+        What running it is expected to take, as names and values, for people: no part of its JSON, nor of its hash, as
+        prices and guesses change and the plan does not.
+    job
+        The digest of what the job file says is written, that the plan was made from; empty if there was none.
     """
 
     target: PlanTarget
@@ -166,7 +220,9 @@ class Plan:
     tasks: tuple[TaskPlan, ...]
     filled: int
     versions: dict[str, str]
+    job: str = ""
     format: int = FORMAT
+    expected: tuple[tuple[str, str], ...] | msgspec.UnsetType = field(default=msgspec.UNSET, compare=False)
 
     @cached_property
     def hash(self) -> str:
@@ -185,7 +241,8 @@ class Plan:
         # How regions are shared among tasks is up to how many functions there happen to be.
         regions = tuple(sorted(self.regions, key=lambda region: (region.array, region.ranges)))
         tasks = (TaskPlan(regions, (0, 0), 0, 0),)
-        return hashlib.sha256(replace(self, target=target, tasks=tasks, versions={}).to_json()).hexdigest()
+        work = replace(self, target=target, tasks=tasks, versions={}, job="")
+        return hashlib.sha256(work.to_json()).hexdigest()
 
     @property
     def regions(self) -> Iterator[Region]:
@@ -198,9 +255,16 @@ class Plan:
         return sum(len(task.regions) for task in self.tasks)
 
     @property
+    def materializes(self) -> bool:
+        """Whether it copies what references lead to into the repository that has them."""
+        return any(source.engine == REPOSITORY for source in self.sources)
+
+    @property
     def source_words(self) -> str:
         """What the sources are, in words."""
         count = len(self.sources)
+        if self.materializes:
+            return "what its references lead to"
         if any(source.travels for source in self.sources):
             return "a dataset"
         return f"{count} file{'s' * (count != 1)}"
@@ -217,12 +281,42 @@ class Plan:
 
     @property
     def nbytes(self) -> int:
-        """The size of the values that functions write, in bytes, before compression."""
+        """The size of the values that functions write or refer to, in bytes, before compression."""
         return sum(self.template.owned_nbytes(grid.array) for grid in self.grids)
+
+    @property
+    def copied_nbytes(self) -> int:
+        """The size of those that they write."""
+        return sum(self.template.owned_nbytes(grid.array) for grid in self.grids if grid.array not in self.referring)
+
+    @cached_property
+    def parted(self) -> bool:
+        """Whether there are so many write units that what is merged of them is committed in parts."""
+        grids = {grid.array: grid for grid in self.grids}
+        return sum(grids[region.array].count(region) for region in self.regions) > PARTED_UNITS
+
+    @cached_property
+    def referring(self) -> frozenset[str]:
+        """Arrays that refer to the chunks of all their sources; see `referring`."""
+        return referring(self.template, self.sources)
+
+    @property
+    def manifest_spans(self) -> dict[str, int]:
+        """How many chunks along its first dimension share a manifest, for each array that is made, by its path."""
+        group = PurePosixPath("/", self.target.group)
+        made = (
+            array for array in self.template.arrays.values() if array.before is None and array.role in {"data", "empty"}
+        )
+        return {str(group / one.name): manifest_span(one.grid.counts, refers=one.refers) for one in made}
+
+    @cached_property
+    def layouts(self) -> dict[str, Layout]:
+        """How the chunks of arrays are stored that refer to those of their sources, by name."""
+        return {name: array.layout for name, array in self.template.arrays.items() if array.layout is not None}
 
     def to_json(self) -> bytes:
         """The plan as JSON, equal for equal plans."""
-        return msgspec.json.encode(self, order="deterministic")
+        return msgspec.json.encode(replace(self, expected=msgspec.UNSET), order="deterministic")
 
     @classmethod
     def from_json(cls, data: bytes | str, *, proven: bool = False) -> "Plan":
@@ -247,7 +341,7 @@ class Plan:
                 plan.prove()
         except ValueError as error:  # a write grid that is none
             raise InvalidInputError(f"this is not a plan of frazil: {error}") from error
-        return plan
+        return replace(plan, expected=msgspec.UNSET)
 
     def prove(self) -> None:
         """Show that every write unit belongs to one region, every label to one file, every task has its files.
@@ -314,13 +408,18 @@ class Plan:
         for array in template.arrays.values():
             if array.role == "data":
                 cut = f"chunks {array.chunks}" + (f", shards {array.shards}" if array.shards else "")
+                cut += f", {array.compression}" if array.compression else ""
+                cut += ", by reference" if array.refers else ""
                 rows.append(
                     (
                         array.name,
                         f"{array.dtype} {array.shape}, {cut}, {array.grid.total} write units, {size(array.nbytes)}",
                     )
                 )
-        rest = [array.name for array in template.arrays.values() if array.role != "data"]
+                rows += self._losses(array)
+        empty = [array for array in template.arrays.values() if array.role == "empty"]
+        rows += [(one.name, f"{one.dtype} {one.shape}, chunks {one.chunks}, left empty") for one in empty]
+        rest = [array.name for array in template.arrays.values() if array.role not in {"data", "empty"}]
         rows.append(("written once", ", ".join(rest) or "nothing"))
         large = [name for name, array in template.arrays.items() if array.role == "data" and axis not in array.dims]
         if large and len(self.sources) > 1:
@@ -330,12 +429,20 @@ class Plan:
             rows.append(("filled", f"{self.filled} labels that no file has"))
         rows.append(("regions", f"{self.region_count} in {len(self.tasks)} tasks, {size(self.nbytes)}"))
         rows.append(("hash", self.hash[:16]))
-        return rows
+        return rows + ([] if self.expected is msgspec.UNSET else list(self.expected))
+
+    def _losses(self, array: ArrayTemplate) -> list[tuple[str, str]]:
+        """What the sources' values lose in an array."""
+        if not any(array.name in source.recode for source in self.sources) or array.dtype == STRING:
+            return []
+        clipped = any(array.name in source.clip for source in self.sources)
+        found = loss_of(array.dtype, array.attributes, clipped=clipped)
+        return [] if found is None else [(f"  {found[0]}", found[1])]
 
     def __repr__(self) -> str:
         rows = self.describe()
         width = max(len(name) for name, _ in rows)
-        return "<frazil.Plan>\n" + "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)
+        return "<frazil.Plan>\n" + "\n".join(escaped(f"  {name:<{width}}  {value}") for name, value in rows)
 
     def _repr_html_(self) -> str:
         rows = "".join(

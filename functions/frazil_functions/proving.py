@@ -5,9 +5,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
+from frazil_functions.compression import BLOSC_MOST_BYTES
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.reading.encoding import STRING, rounds
+from frazil_functions.reading.rounding import Packing
 from frazil_functions.tasks import FileSource, Piece
-from frazil_functions.template import ArrayTemplate, DatasetTemplate, check_group
+from frazil_functions.template import ArrayTemplate, DatasetTemplate, check_group, reads_as_missing
+from frazil_functions.text import size
 
 _MOST_UNITS: Final = 1 << 31
 """More write units than this are not proven: a byte is held for each."""
@@ -63,13 +67,54 @@ def _prove_array(template: DatasetTemplate, array: ArrayTemplate, *, makes: bool
         within = tuple(stop - start for start, stop in map(template.extent, array.dims))
         if labels.shape != within:
             raise InvalidInputError(f"{array.name!r} has labels of shape {labels.shape}, not {within}; plan again")
+    _prove_empty(array)
+    _prove_layout(array)
     if array.before is None:
         if array.role == "kept":
             raise InvalidInputError(f"{array.name!r} is to stay as it is, and is not there; plan again")
+        _prove_compression(array)
         return
     if makes:
         raise InvalidInputError(f"{array.name!r} is said to be there in a group that is made; plan again")
+    if array.compression is not None:
+        raise InvalidInputError(f"{array.name!r} is there already, and keeps its compression; plan again")
     _prove_growth(template, array, array.before)
+
+
+def _prove_compression(array: ArrayTemplate) -> None:
+    """Blosc fails on what is too large for it, and would do so in the middle of a run."""
+    asked = array.compression
+    if asked is not None and asked.codec == "blosc" and array.chunk_nbytes > BLOSC_MOST_BYTES:
+        raise InvalidInputError(
+            f"{array.name!r} has chunks of {size(array.chunk_nbytes)}, and Blosc compresses no more than "
+            f"{size(BLOSC_MOST_BYTES)} at once; use smaller chunks, or another codec ({array.name}=zstd:3)"
+        )
+
+
+def _prove_layout(array: ArrayTemplate) -> None:
+    """An array that refers to files is stored as they are."""
+    if array.layout is None:
+        return
+    if array.role != "data":
+        raise InvalidInputError(f"{array.name!r} refers to files, and is not written by functions; plan again")
+    if (array.layout.chunks, None, None) != (array.chunks, array.shards, array.compression):
+        raise InvalidInputError(
+            f"{array.name!r} refers to files with chunks {array.layout.chunks}, and is stored otherwise; plan again"
+        )
+    if array.dtype == STRING:
+        raise InvalidInputError(f"{array.name!r} holds text, which cannot refer to files; plan again")
+
+
+def _prove_empty(array: ArrayTemplate) -> None:
+    """What a run makes and does not write reads as missing."""
+    if array.role != "empty":
+        return
+    if array.before is not None:
+        raise InvalidInputError(f"{array.name!r} is to be left empty, and is there already; plan again")
+    if not reads_as_missing(array.dtype, array.attributes):
+        raise InvalidInputError(
+            f"{array.name!r} is to be left empty, and has no fill value, so it would read as zeros; plan again"
+        )
 
 
 def _prove_growth(template: DatasetTemplate, array: ArrayTemplate, before: tuple[int, ...]) -> None:
@@ -106,12 +151,53 @@ def prove_places(template: DatasetTemplate, sources: Sequence[FileSource]) -> No
                 raise InvalidInputError(
                     f"{source.url}: its pieces do not fill {dim} {whole[0]}:{whole[1]} of the target once; plan again"
                 )
+    for source in sources:
+        _prove_rounding(template, source)
+        _prove_copied(template, source)
     if sources:
         for array in template.arrays.values():
             if array.role == "static" and sources[0].places.keys() & set(array.dims):
                 raise InvalidInputError(
                     f"{array.name!r} is written once, as it stands, and {sources[0].url} has it otherwise; plan again"
                 )
+
+
+def _prove_rounding(template: DatasetTemplate, source: FileSource) -> None:
+    """What is rounded is rounded as its array says, and only what is packed so is clipped."""
+    for name in source.recode:
+        array = template.arrays.get(name)
+        if array is not None and array.role == "data":
+            rounds(array.dtype, array.attributes)  # raises if what it says cannot be
+    for name in source.clip:
+        array = template.arrays.get(name)
+        packed = (
+            array is not None
+            and array.role == "data"
+            and array.dtype != STRING
+            and Packing.of(array.dtype, array.attributes) is not None
+        )
+        if not packed or name not in source.recode:
+            raise InvalidInputError(
+                f"{source.url}: values of {name!r} are to be clipped, and it is no array that is packed with loss; "
+                "plan again"
+            )
+
+
+def _prove_copied(template: DatasetTemplate, source: FileSource) -> None:
+    """What would have to be turned into something else is copied, and so is what is named."""
+    for name in source.copied:
+        array = template.arrays.get(name)
+        if array is None or not array.refers:
+            raise InvalidInputError(
+                f"{source.url}: {name!r} is copied where others are referred to, and refers to no file; plan again"
+            )
+    for array in template.arrays.values():
+        if not array.refers or array.name in source.copied:
+            continue
+        if array.name in source.recode or source.places.keys() & set(array.dims) or source.travels:
+            raise InvalidInputError(
+                f"{source.url}: {array.name!r} refers to it, and it is stored in another way; plan again"
+            )
 
 
 def _fill(pieces: Sequence[Piece], start: int, stop: int) -> bool:

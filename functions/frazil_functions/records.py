@@ -8,6 +8,7 @@ import msgspec
 from frazil_functions import __version__
 from frazil_functions.decoding import from_json
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.missing import MissingCheck
 from frazil_functions.repositories import Location
 
 FORMAT: Final = 1
@@ -61,6 +62,8 @@ class RunRecord:
         The commit's message, and what is read back before it.
     job
         The digest of the job file; empty if there is none.
+    missing
+        Whether functions compare what they wrote with a second reading of its source.
     """
 
     run_id: str
@@ -75,6 +78,7 @@ class RunRecord:
     message: str
     verify: Verify
     job: str = ""
+    missing: MissingCheck = field(default_factory=MissingCheck)
     format: int = FORMAT
 
 
@@ -90,12 +94,45 @@ class Wishes:
         How much is read back before publishing.
     job
         The digest of the job file that the plan was made from; runs of one name must agree on it.
+    missing
+        Whether functions compare what they wrote with a second reading of its source.
     """
 
     message: str | None = None
     verify: Verify = "sample"
     job: str = ""
+    missing: MissingCheck = field(default_factory=MissingCheck)
     format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What functions have done for a run, as its receipts say, added up.
+
+    Attributes
+    ----------
+    receipts
+        How many were admitted.
+    refused
+        How many were not.
+    seconds, read_seconds, write_seconds
+        Of functions: in all, and of that reading, and encoding and writing, which overlap.
+    peak_memory_bytes
+        The largest resident size of any of them.
+    failures
+        How many calls failed, as far as whoever finished the run has seen them.
+    faults
+        What the last of these failures, and of the refused receipts, said.
+    """
+
+    receipts: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    read_seconds: float = 0.0
+    write_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    failures: int = 0
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +151,8 @@ class RunOutcome:
         Why it was abandoned.
     regions, nbytes, verified
         How many regions were published, the size of their values, and how many were read back.
+    work
+        What functions did for it.
     """
 
     state: Literal["published", "abandoned"]
@@ -123,6 +162,7 @@ class RunOutcome:
     regions: int = 0
     nbytes: int = 0
     verified: int = 0
+    work: Work = field(default_factory=Work)
     format: int = FORMAT
 
 

@@ -2,19 +2,25 @@
 
 import asyncio
 import contextlib
+import math
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import filelock
 import icechunk
+from icechunk.credentials import AnyCredential
 
+from frazil_functions.authorising import Access, VirtualContainers, accesses_of, check_declared, declaration, settled
 from frazil_functions.errors import BackendError, InvalidInputError
+from frazil_functions.remedies import remedy
 from frazil_functions.settings import environment
 
 _LOCK_SECONDS: Final = 120.0
@@ -29,6 +35,29 @@ _MANIFEST_SPAN: Final = 1000
 Icechunk writes manifests whole. One manifest of a million references takes it a quarter more time and
 140 MB more memory to commit than many do, and is written again for every chunk that is appended.
 """
+
+_MANIFEST_CHUNKS: Final = 10_000
+"""Chunks that share a manifest at most, where the array is known when its repository is made."""
+
+
+def manifest_span(counts: Sequence[int], *, refers: bool = False) -> int:
+    """How many chunks along the first dimension share a manifest, in a repository that is made for an array.
+
+    Parameters
+    ----------
+    counts
+        How many chunks the array has along each dimension.
+    refers
+        Whether they lie in files. Icechunk learns for each manifest how the names of files are best compressed, which
+        takes it three times as long for a thousand manifests as for a hundred that hold the same.
+
+    Examples
+    --------
+    >>> manifest_span((100_000, 1, 1)), manifest_span((365, 20, 50)), manifest_span((100_000, 1, 1), refers=True)
+    (1000, 10, 10000)
+    """
+    rows = _MANIFEST_CHUNKS // max(1, math.prod(counts[1:]))
+    return max(1, rows if refers else min(_MANIFEST_SPAN, rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +257,7 @@ def _exists(location: Location, limits: RequestLimits) -> bool:
     try:
         exists = icechunk.Repository.exists(storage_of(location, limits), storage_settings=limits.settings)
     except icechunk.IcechunkError as error:
-        raise BackendError(f"{location} cannot be reached: {_first_line(error)}") from error
+        raise BackendError(f"{location} cannot be reached: {_first_line(error)}{remedy(str(error))}") from error
     if path is not None and not exists and not _begun(path):
         raise InvalidInputError(
             f"{location} is a directory that holds something other than an Icechunk repository; name another"
@@ -256,7 +285,13 @@ def _check_directory(path: Path) -> None:
 
 
 def open_repository(
-    where: "str | Path | Location", *, create: bool = True, begun: bool = False, limits: RequestLimits = LIMITS
+    where: "str | Path | Location",
+    *,
+    create: bool = True,
+    begun: bool = False,
+    limits: RequestLimits = LIMITS,
+    virtual_containers: VirtualContainers = None,
+    spans: Mapping[str, int] = MappingProxyType({}),
 ) -> icechunk.Repository:
     """Open an Icechunk repository, and create it if there is none.
 
@@ -273,6 +308,14 @@ def open_repository(
         repository beside anything, and so beside what is left of a creation that was ended.
     limits
         How long object storage is waited for, here and by whatever is done with the repository.
+    virtual_containers
+        The places that references may be followed to: a prefix ("s3://raw/", "file:///data/", with options as in
+        "s3://raw/=region=eu-west-1,anonymous=true"), several, or a mapping of prefixes to Icechunk's credentials for
+        them. None there stands for what the environment says; such credentials are no part of what is kept. A
+        repository that is created declares them, one that exists has to.
+    spans
+        How many chunks along the first dimension share a manifest, for arrays that are to be made, by their paths; a
+        repository that exists keeps to what it was made with.
 
     Returns
     -------
@@ -282,7 +325,7 @@ def open_repository(
     Raises
     ------
     InvalidInputError
-        If there is something else, or nothing and `create` is off.
+        If there is something else, or nothing and `create` is off; or it does not declare one of the containers.
     BackendError
         If the storage cannot be reached.
 
@@ -291,81 +334,109 @@ def open_repository(
     >>> repo = open_repository("archive.icechunk")
     >>> sorted(repo.list_branches())
     ['main']
+
+    References into one bucket may be followed, with the environment's credentials:
+
+    >>> repo = open_repository("virtual.icechunk", virtual_containers="s3://raw/=region=eu-west-1")
+    >>> sorted(repo.authorized_virtual_container_prefixes)
+    ['s3://raw/']
     """
-    location = locate(where)
+    location, access = locate(where), accesses_of(virtual_containers)
     exists = check_target(location, limits)
     if not exists and not create:
         raise InvalidInputError(f"there is no repository at {location}")
     try:
         if exists:
-            return _open(location, limits)
-        return _create(location, limits, begun=begun)
+            return _open(location, limits, access)
+        return _create(location, limits, access, _new_config(access, spans), begun=begun)
     except icechunk.IcechunkError as error:
-        raise BackendError(f"{location} cannot be opened: {_first_line(error)}") from error
+        raise BackendError(f"{location} cannot be opened: {_first_line(error)}{remedy(str(error))}") from error
 
 
-def _open(location: Location, limits: RequestLimits) -> icechunk.Repository:
+def _open(location: Location, limits: RequestLimits, access: Mapping[str, Access]) -> icechunk.Repository:
     config = icechunk.RepositoryConfig.default()
     config.storage = limits.settings if location.path is None else None
+    credentials: dict[str, AnyCredential | None] = {prefix: one.authorising for prefix, one in access.items()}
     until = time.monotonic() + limits.altogether
     for left in reversed(range(_OPENINGS)):
         try:
-            return icechunk.Repository.open(storage_of(location, limits), config=config)
+            repo = icechunk.Repository.open(
+                storage_of(location, limits), config=config, authorize_virtual_chunk_access=credentials or None
+            )
         except icechunk.StorageError:
             # Icechunk does not ask again for an answer that broke off; for one that did not come it has asked enough.
             if not left or location.path is not None or time.monotonic() >= until:
                 raise
             time.sleep(1.0)
+        else:
+            check_declared(repo, access, str(location))
+            return repo
     raise AssertionError  # the last attempt returned or raised
 
 
-def _create(location: Location, limits: RequestLimits, *, begun: bool) -> icechunk.Repository:
+def _create(
+    location: Location,
+    limits: RequestLimits,
+    access: Mapping[str, Access],
+    config: icechunk.RepositoryConfig,
+    *,
+    begun: bool,
+) -> icechunk.Repository:
     """Create a repository, or open the one that somebody else has created at the same time."""
     with exclusive(location):
         if location.path is not None and _exists(location, limits):
-            return _open(location, limits)
+            return _open(location, limits, access)
         try:
             if location.path is not None:
-                return icechunk.Repository.create(
-                    storage_of(location), config=_new_config(), check_clean_root=not begun
+                icechunk.Repository.create(storage_of(location), config=config, check_clean_root=not begun)
+            else:
+                awaited(
+                    lambda: icechunk.Repository.create_async(
+                        storage_of(location, limits), config=config, check_clean_root=not begun
+                    ),
+                    f"{location} cannot be created",
+                    limits,
                 )
-            _create_within(location, limits, begun=begun)
         except icechunk.IcechunkError:
             if location.path is not None or not _exists(location, limits):
                 raise
-        return _open(location, limits)
+        return _open(location, limits, access)
 
 
-def _create_within(location: Location, limits: RequestLimits, *, begun: bool) -> None:
-    """Create a repository in object storage.
+def awaited[T](begin: Callable[[], Coroutine[object, object, T]], complaint: str, limits: RequestLimits = LIMITS) -> T:
+    """Do what is asked of Icechunk without limits in the configuration, for that is kept; wait no longer than they say.
 
-    A repository keeps the configuration that it is created with, so the limits cannot be part of it.
+    Raises
+    ------
+    BackendError
+        If the storage does not answer.
     """
 
-    async def create() -> None:
-        creation = icechunk.Repository.create_async(
-            storage_of(location, limits), config=_new_config(), check_clean_root=not begun
-        )
+    async def run() -> T:
         try:
-            await asyncio.wait_for(creation, limits.altogether)
+            return await asyncio.wait_for(begin(), limits.altogether)
         except TimeoutError as error:
-            raise BackendError(
-                f"{location} cannot be created: its storage did not answer for {limits.altogether:g} s"
-            ) from error
+            raise BackendError(f"{complaint}: its storage did not answer for {limits.altogether:g} s") from error
 
     # A thread of its own, for the caller's may have a loop that runs, as notebooks do.
-    with ThreadPoolExecutor(1, "frazil-create") as thread:
-        thread.submit(asyncio.run, create()).result()
+    with ThreadPoolExecutor(1, "frazil-await") as thread:
+        return thread.submit(asyncio.run, run()).result()
 
 
-def _new_config() -> icechunk.RepositoryConfig:
+def _new_config(access: Mapping[str, Access], spans: Mapping[str, int]) -> icechunk.RepositoryConfig:
     """The configuration that a new repository keeps; any other program that writes into it follows it, too."""
     config = icechunk.RepositoryConfig.default()
-    config.manifest = icechunk.ManifestConfig(
-        splitting=icechunk.ManifestSplittingConfig.from_dict(
-            {icechunk.ManifestSplitCondition.AnyArray(): {icechunk.ManifestSplitDimCondition.Axis(0): _MANIFEST_SPAN}}
-        )
-    )
+    condition, first = icechunk.ManifestSplitCondition, icechunk.ManifestSplitDimCondition.Axis(0)
+    # The first condition that holds for an array counts.
+    rules: dict[icechunk.ManifestSplitCondition, dict[Any, int]] = {
+        condition.path_matches(f"^{re.escape(path)}$"): {first: span}
+        for path, span in sorted(spans.items())
+        if span != _MANIFEST_SPAN
+    }
+    rules[condition.AnyArray()] = {first: _MANIFEST_SPAN}
+    config.manifest = icechunk.ManifestConfig(splitting=icechunk.ManifestSplittingConfig.from_dict(rules))
+    for one in access.values():
+        config.set_virtual_chunk_container(declaration(settled(one.container)))
     return config
 
 

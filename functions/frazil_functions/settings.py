@@ -75,3 +75,14 @@ def client_options(prefix: str) -> dict[str, str]:
     """
     found = {name: os.environ.get(f"{prefix}{name.upper()}") for name in _CLIENT}
     return {name: value for name, value in found.items() if value}
+
+
+def named_options(prefix: str) -> dict[str, str]:
+    """What the environment says of options, by their names in lower case.
+
+    Parameters
+    ----------
+    prefix
+        What stands before the names: "FRAZIL_".
+    """
+    return {name.removeprefix(prefix).lower(): value for name, value in os.environ.items() if name.startswith(prefix)}

@@ -13,7 +13,7 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 from frazil_functions.errors import BackendError, InvalidInputError
 from frazil_functions.repositories import Location
 from frazil_functions.settings import client_options, environment
-from frazil_functions.text import words
+from frazil_functions.text import with_remedy
 
 if TYPE_CHECKING:
     from obstore.auth.boto3 import Boto3CredentialProvider
@@ -148,7 +148,7 @@ def holds_only(location: Location, names: Collection[str]) -> bool:
     try:
         return all(found["path"] in names for page in obstore.list(open_store(location)) for found in page)
     except (BaseError, OSError) as error:
-        raise BackendError(f"{location} cannot be listed: {words(error)}") from error
+        raise BackendError(f"{location} cannot be listed: {with_remedy(error)}") from error
 
 
 def read_object(location: Location) -> bytes:
@@ -166,4 +166,4 @@ def read_object(location: Location) -> bytes:
     except FileNotFoundError as error:
         raise InvalidInputError(f"there is nothing at {location}") from error
     except (BaseError, OSError) as error:
-        raise BackendError(f"{location} cannot be read: {words(error)}") from error
+        raise BackendError(f"{location} cannot be read: {with_remedy(error)}") from error

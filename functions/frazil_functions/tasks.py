@@ -1,16 +1,23 @@
 """What travels: the task that a function gets, the receipts that it leaves, what it returns, and their wire form."""
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from frazil_functions.decoding import from_msgpack
 from frazil_functions.errors import ReceiptError
+from frazil_functions.layouts import Layout
+from frazil_functions.logs import FunctionLog, LogRequest
+from frazil_functions.missing import MissingCheck
 from frazil_functions.regions import Region
 from frazil_functions.repositories import Location
 
-WIRE_FORMAT: Final = 2
+WIRE_FORMAT: Final = 4
+
+REPOSITORY: Final = "icechunk"
+"""In place of an engine: the source is the repository itself, as it is at the base, and its chunks are copied as they
+are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class FileSource:
         A local path, or an s3://, gs://, az:// or https:// URL.
     engine
         The name of the Xarray engine that opens it; empty for a dataset that the client has, whose slices travel with
-        the tasks.
+        the tasks; `REPOSITORY` for the repository that is written.
     start, stop
         Where its values lie along the append dimension of the target; 0, 0 without one.
     fingerprint
@@ -72,6 +79,11 @@ class FileSource:
     places
         Of other dimensions than that one, where the file's labels lie in the target; what is not named lies there as
         it does in the file.
+    clip
+        Variables, of those that are recoded, whose values become the ends of the range that they are packed in, where
+        they lie out of it.
+    copied
+        Variables whose values are copied from this file, where references lead into others.
     """
 
     url: str
@@ -81,6 +93,8 @@ class FileSource:
     fingerprint: str = ""
     recode: tuple[str, ...] = ()
     places: dict[str, tuple[Piece, ...]] = field(default_factory=dict)
+    clip: tuple[str, ...] = ()
+    copied: tuple[str, ...] = ()
 
     @property
     def travels(self) -> bool:
@@ -98,10 +112,13 @@ class Carried:
         What it takes to compute each region, in the order of the task: see `frazil_functions.writing.lazy`.
     buffers
         For each of them, the data that it carries in memory.
+    attributes
+        Those of the values, of arrays that are stored in another way than these are.
     """
 
     packed: bytes
     buffers: tuple[tuple[bytes, ...], ...]
+    attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +158,12 @@ class WriteTask:
         minute.
     carried
         The values, where the source is a dataset that the client has.
+    missing
+        Whether what is written is compared with a second reading of the source.
+    log
+        Whether what the function logs is returned.
+    layouts
+        How the chunks of arrays are stored that refer to those of the sources; the values of others are copied.
     """
 
     run_id: str
@@ -158,9 +181,17 @@ class WriteTask:
     extents: dict[str, tuple[int, int]] = field(default_factory=dict)
     flush_seconds: float = 2.0
     carried: Carried | None = None
+    missing: MissingCheck = field(default_factory=MissingCheck)
+    log: LogRequest = field(default_factory=LogRequest)
+    layouts: dict[str, Layout] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_pairs(self.forks, self.bases)
+
+    @property
+    def materializes(self) -> bool:
+        """Whether chunks are copied as they are stored, from where references lead into the repository."""
+        return any(source.engine == REPOSITORY for source in self.sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +208,16 @@ class RegionReceipt:
         The size of its values in bytes, before compression.
     crc32c
         `frazil_functions.reading.encoding.checksum` of its values as the target stores them.
+    clipped, furthest
+        How many of them became the end of the range that they are packed in, and the value furthest out of it.
     """
 
     region: Region
     units: int
     nbytes: int
     crc32c: int
+    clipped: int = 0
+    furthest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,12 +277,15 @@ class Written:
         The names of its receipts.
     regions, nbytes
         How many regions they hold, and the size of their values in bytes.
+    log
+        What the function logged, if that was asked for.
     """
 
     task: int
     receipts: tuple[str, ...]
     regions: int
     nbytes: int
+    log: FunctionLog = field(default_factory=FunctionLog)
 
 
 @dataclass(frozen=True, slots=True)

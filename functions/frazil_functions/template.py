@@ -7,20 +7,27 @@ from typing import Literal
 
 import numpy as np
 
+from frazil_functions.compression import Compression
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.grids import WriteGrid
-from frazil_functions.reading.encoding import Attributes
+from frazil_functions.layouts import Layout
+from frazil_functions.reading.encoding import STRING, Attributes, has_fill
 from frazil_functions.reading.scanning import Labels
 
-type Role = Literal["labels", "static", "data", "kept"]
+type Role = Literal["labels", "static", "data", "kept", "empty"]
 """`labels`: a dimension's coordinate, known from the scan. `static`: does not have the append
 dimension; read once, when the run begins. `data`: written by functions, region by region. `kept`: is there
-already, and its values stay as they are."""
+already, and its values stay as they are. `empty`: is made, and not written by this run; it reads as missing."""
 
 
 def itemsize_of(dtype: str) -> int:
     """Bytes of one element; strings of any length count as 16."""
     return 16 if dtype == "string" else np.dtype(dtype).itemsize
+
+
+def reads_as_missing(dtype: str, attributes: Attributes) -> bool:
+    """Whether what nobody has written can be told from values; of text, it reads as text without letters."""
+    return dtype == STRING or np.dtype(dtype).kind == "S" or has_fill(dtype, attributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,10 @@ class ArrayTemplate:
         The shape that the array has already; None if the run makes it.
     changes
         Attributes that an array which is there already gets, or gets anew.
+    compression
+        How the run that makes the array has it compressed; None is Zarr's own default.
+    layout
+        How the chunks of its sources are stored, which it refers to; None for an array whose values are copied.
     """
 
     name: str
@@ -56,6 +67,8 @@ class ArrayTemplate:
     digest: str | None = None
     before: tuple[int, ...] | None = None
     changes: Attributes = field(default_factory=dict)
+    compression: Compression | None = None
+    layout: Layout | None = None
 
     @property
     def grid(self) -> WriteGrid:
@@ -66,6 +79,16 @@ class ArrayTemplate:
     def nbytes(self) -> int:
         """The size of the values in bytes, before compression."""
         return int(np.prod(self.shape, dtype=np.int64)) * itemsize_of(self.dtype)
+
+    @property
+    def refers(self) -> bool:
+        """Whether it refers to the chunks of its sources."""
+        return self.layout is not None
+
+    @property
+    def chunk_nbytes(self) -> int:
+        """The size of a chunk in bytes, before compression."""
+        return math.prod(self.chunks) * itemsize_of(self.dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import xarray as xr
 import frazil
 from frazil_functions.events import answer
 from frazil_functions.handler import handle
+from frazil_functions.missing import MissingCheck
 from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory, RunOutcome
 from frazil_functions.runs.finish import finish
@@ -71,6 +72,15 @@ def test_a_run_is_started_written_and_finished(
     xr.testing.assert_identical(seen.values, WHOLE)
     status = ask(action="status", run=run["run"])
     assert (status["state"], status["done"], status["snapshot_id"]) == ("published", 6, seen.snapshot)
+
+
+def test_a_run_s_check_of_missing_data_is_what_its_tasks_do(small_plan: frazil.Plan) -> None:
+    run = start(small_plan, retries_on_missing=2, missing_check_vars=["tas"])
+    begun = open_run(RunDirectory(locate(run["run"])))
+    task = begun.task(0)
+    assert task is not None
+    assert task.missing == MissingCheck(2, ("tas",))
+    assert sum(one["regions"] for one in write(run)) == 6
 
 
 def test_a_plan_is_read_from_a_path(
@@ -209,6 +219,8 @@ def test_a_run_that_was_abandoned_takes_nothing_more(small_plan: frazil.Plan) ->
         ({"action": "start"}, "missing required field `plan`"),
         ({"action": "start", "plan": 7}, r"got `int` - at `\$.plan`"),
         ({"action": "start", "plan": "p.json", "verify": "most"}, "'most'"),
+        ({"action": "start", "plan": "p.json", "retries_on_missing": -1}, "use a whole number"),
+        ({"action": "start", "plan": "p.json", "missing_check_vars": "tas"}, "give retries_on_missing"),
         ({"action": "start", "plan": "p.json", "mesage": "x"}, "unknown field `mesage`"),
         ({"action": "write", "run": "r"}, "missing required field `task`"),
         ({"action": "write", "run": "r", "task": "0"}, r"got `str` - at `\$.task`"),

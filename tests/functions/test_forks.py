@@ -300,7 +300,11 @@ def s3_state(bucket: Any, server: str, credentials: dict[str, Any]) -> ForkState
     return read_fork(clean_fork(icechunk.Repository.open_or_create(storage)))
 
 
-@pytest.mark.parametrize("credentials", [FROM_ENV, {"anonymous": True}, {"get_credentials": Fetch()}], ids=str)
+@pytest.mark.parametrize(
+    "credentials",
+    [FROM_ENV, {"anonymous": True}, {"get_credentials": Fetch()}],
+    ids=["from the environment", "anonymous", "fetched"],
+)
 def test_a_fork_without_a_secret_may_travel(bucket: Any, s3_server: str, credentials: dict[str, Any]) -> None:
     state = s3_state(bucket, s3_server, credentials)
     check_no_secret(state)
@@ -335,6 +339,8 @@ def virtual_state(path: Path, prefix: str, credentials: Any) -> ForkState:
         "s3": icechunk.s3_store(region="us-east-1"),
         "gcs": icechunk.gcs_store({}),
         "az": icechunk.ObjectStoreConfig.Azure({}),
+        "file": icechunk.local_filesystem_store("/v/"),
+        "https": icechunk.http_store(),
     }
     config = icechunk.RepositoryConfig.default()
     config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, stores[prefix.partition(":")[0]]))
@@ -372,12 +378,85 @@ def test_a_secret_for_virtual_chunks_may_not_travel(tmp_path: Path, prefix: str,
         ("s3://v/", lambda: icechunk.s3_credentials(get_credentials=Fetch())),
         ("gcs://v/", lambda: icechunk.gcs_credentials(from_env=True)),
         ("az://account/v/", lambda: icechunk.azure_credentials(from_env=True)),
+        ("gcs://v/", lambda: icechunk.credentials.gcs_credentials(anonymous=True)),
+        ("file:///v/", lambda: icechunk.credentials.LocalFileSystemAccess),
+        ("https://v/", lambda: icechunk.credentials.HttpAccess),
+        pytest.param(
+            "s3://v/", lambda: None, marks=pytest.mark.filterwarnings("ignore:Passing `None`:DeprecationWarning")
+        ),
+        pytest.param(
+            "file:///v/", lambda: None, marks=pytest.mark.filterwarnings("ignore:Passing `None`:DeprecationWarning")
+        ),
     ],
 )
 def test_authorising_virtual_chunks_from_the_environment_is_no_secret(
     tmp_path: Path, prefix: str, make: Callable[[], Any]
 ) -> None:
     check_no_secret(virtual_state(tmp_path / "repo", prefix, make()))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "store"),
+    [
+        ("https://v/", icechunk.http_store(headers={"authorization": SECRET})),
+        ("https://v/", icechunk.http_store({"user_password": SECRET})),
+        ("https://user:very-secret@v/", icechunk.http_store()),
+        ("gcs://v/", icechunk.gcs_store({"google_service_account_key": SECRET})),
+        ("az://v/", icechunk.ObjectStoreConfig.Azure({"azure_storage_sas_token": SECRET})),
+    ],
+)
+def test_a_secret_that_a_container_is_declared_with_may_not_travel(tmp_path: Path, prefix: str, store: Any) -> None:
+    config = icechunk.RepositoryConfig.default()
+    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, store))
+    repo = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "repo")), config=config)
+    state = read_fork(clean_fork(repo))
+    assert SECRET.encode() in state.session
+    with pytest.raises(InvalidInputError, match=r"container \w+://v/ with headers or keys of its own") as caught:
+        check_no_secret(state)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("store", [icechunk.http_store({"timeout": "5s"}), icechunk.http_store({}, {})])
+def test_a_container_with_options_that_are_no_secret_may_travel(tmp_path: Path, store: Any) -> None:
+    config = icechunk.RepositoryConfig.default()
+    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer("https://v/", store))
+    repo = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "repo")), config=config)
+    check_no_secret(read_fork(clean_fork(repo)))
+
+
+def contained(path: Path, stores: dict[str, Any], authorised: list[str]) -> bytes:
+    config = icechunk.RepositoryConfig.default()
+    for prefix, store in stores.items():
+        config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, store))
+    storage = icechunk.local_filesystem_storage(str(path))
+    if not path.exists():
+        icechunk.Repository.create(storage)
+    access = icechunk.containers_credentials({prefix: icechunk.s3_credentials(from_env=True) for prefix in authorised})
+    return clean_fork(icechunk.Repository.open(storage, config=config, authorize_virtual_chunk_access=access))
+
+
+def test_forks_of_a_repository_with_many_containers_differ_in_their_chunks_alone(tmp_path: Path) -> None:
+    prefixes = [f"s3://bucket-{letter}/" for letter in "abcdefgh"] + [f"s3://bucket-a/{letter}/" for letter in "xyz"]
+    data = contained(tmp_path / "repo", {prefix: icechunk.s3_store() for prefix in prefixes}, prefixes)
+    states = [read_fork(dump_fork(load_fork(data))) for _ in range(20)]
+    assert len({state.session for state in states}) > 1, "icechunk has an order by now; this may go"
+    assert {state.frame for state in states} == {read_fork(data).frame}
+    for state in states:
+        state.session_object()
+
+
+def test_forks_with_other_containers_or_other_access_differ(tmp_path: Path) -> None:
+    one, other = icechunk.s3_store(region="eu-west-1"), icechunk.s3_store(region="us-east-1")
+    kinds: list[tuple[dict[str, Any], list[str]]] = [
+        ({"s3://a/": one, "s3://b/": one}, ["s3://a/", "s3://b/"]),
+        ({"s3://a/": one, "s3://b/": one}, ["s3://a/"]),
+        ({"s3://a/": one, "s3://b/": other}, ["s3://a/", "s3://b/"]),
+        ({"s3://a/": other, "s3://b/": one}, ["s3://a/", "s3://b/"]),
+        ({"s3://a/": one, "s3://c/": one}, ["s3://a/", "s3://c/"]),
+        ({"s3://a/": one}, ["s3://a/"]),
+    ]
+    frames = {read_fork(contained(tmp_path / "repo", *kind)).frame for kind in kinds}
+    assert len(frames) == len(kinds)
 
 
 type Chunks = dict[str, set[tuple[int, ...]]]

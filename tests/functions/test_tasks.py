@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frazil_functions.errors import ReceiptError
+from frazil_functions.logs import FunctionLog, LogLine
 from frazil_functions.regions import Region
 from frazil_functions.repositories import Location
 from frazil_functions.tasks import (
@@ -38,7 +39,7 @@ RECEIPT = Receipt(
 )
 
 
-WRITTEN = Written(3, ("receipts/000003-0123",), 2, 20)
+WRITTEN = Written(3, ("receipts/000003-0123",), 2, 20, FunctionLog((LogLine(1.5, 20, "frazil_functions", "hello"),), 2))
 
 
 def test_receipts_come_back_as_they_went() -> None:

@@ -1,4 +1,4 @@
-"""How long a classic NetCDF file should be, by its header.
+"""Classic NetCDF files by their header: how long they should be, and where their values lie.
 
 The NetCDF library reads what lies beyond the end of a classic file as zeros, without a word; so
 a truncated one must be found by its length. The format is the NetCDF Classic Format
@@ -7,12 +7,29 @@ Specification's (https://docs.unidata.ucar.edu/netcdf-c/current/file_format_spec
 
 import math
 from collections.abc import Callable
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
 
 from frazil_functions.errors import SourceError
+from frazil_functions.reading.encoding import Values
+from frazil_functions.reading.stored import Chunks, Stored, UnreferableError, stored_as
 
-_TYPE_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
-"""Bytes of an element of each `nc_type`: byte, char, short, int, float, double, and CDF-5's."""
+_TYPES: Final = {
+    1: "i1",
+    2: "S1",
+    3: ">i2",
+    4: ">i4",
+    5: ">f4",
+    6: ">f8",
+    7: "u1",
+    8: ">u2",
+    9: ">u4",
+    10: ">i8",
+    11: ">u8",
+}
+"""The type of the values of each `nc_type`: byte, char, short, int, float, double, and CDF-5's."""
 
 
 class _Readable(Protocol):
@@ -40,15 +57,111 @@ def check_length(file: _Readable, size: int, name: str) -> None:
     if magic[:3] != b"CDF" or magic[3:] not in {b"\x01", b"\x02", b"\x05"}:
         return
     try:
-        wanted = _Header(file, size, magic[3]).length()
-    except (EOFError, KeyError, IndexError) as error:
+        wanted = _Header(file, size, magic[3]).length
+    except (EOFError, KeyError, IndexError, UnicodeError) as error:
         raise SourceError(f"{name} is truncated or damaged: its NetCDF header cannot be read") from error
     if size < wanted:
         raise SourceError(f"{name} is truncated: it has {size} bytes, and its header describes {wanted}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    """A variable as the header has it.
+
+    Attributes
+    ----------
+    dtype
+        Of its values.
+    shape
+        Its length along each dimension; 0 along that of records.
+    begin
+        Where its values begin, or those of the first record.
+    grows
+        Whether it has records.
+    fill
+        What its attribute _FillValue holds; None if there is none, or one of another type.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    begin: int
+    grows: bool
+    fill: object
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all its values, or of one record."""
+        return self.dtype.itemsize * math.prod(self.shape[1:] if self.grows else self.shape)
+
+
+class ClassicFile:
+    """An open classic NetCDF file.
+
+    Parameters
+    ----------
+    file
+        Where the file begins.
+    size
+        How many bytes it has.
+    """
+
+    def __init__(self, file: _Readable, size: int) -> None:
+        magic = file.read(4) or b""
+        self._size = size
+        self._header = _Header(file, size, magic[3])
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return self._size
+
+    def stored(self, name: str, ndim: int) -> Stored:
+        """How a variable is stored: records are chunks, and what has none stands together."""
+        variable = self._variable(name)
+        shape = self._shape(variable)
+        chunks = (1, *shape[1:]) if variable.grows else shape
+        whole = tuple(max(1, length) for length in chunks)
+        return stored_as(variable.dtype, shape, whole, variable.fill, contiguous=not variable.grows, ndim=ndim)
+
+    def chunks(self, name: str, ndim: int) -> Chunks:
+        """Where its chunks lie: the records of all variables take turns."""
+        variable = self._variable(name)
+        found = Chunks.none(self.stored(name, ndim).grid)
+        if variable.nbytes:
+            number = np.arange(found.offsets.size, dtype=np.uint64).reshape(found.offsets.shape)
+            found.offsets[...] = np.uint64(variable.begin) + number * np.uint64(self._header.stride)
+            found.lengths[...], found.stored[...] = variable.nbytes, True
+        return found
+
+    def _variable(self, name: str) -> _Variable:
+        if name not in self._header.variables:
+            raise UnreferableError("the file has no variable of this name")
+        return self._header.variables[name]
+
+    def _shape(self, variable: _Variable) -> tuple[int, ...]:
+        if not variable.grows:
+            return variable.shape
+        records = self._header.records
+        if records is None:  # as many as there is room for
+            begin = min(one.begin for one in self._header.variables.values() if one.grows)
+            records = max(0, self._size - begin) // self._header.stride if self._header.stride else 0
+        return (records, *variable.shape[1:])
+
+
 class _Header:
-    """A header that is read from its beginning to its end."""
+    """A header that is read from its beginning to its end.
+
+    Attributes
+    ----------
+    records
+        How many there are; None if the file is still being streamed.
+    variables
+        By name.
+    stride
+        The bytes of a record of all variables.
+    length
+        The least length of a file with this header.
+    """
 
     def __init__(self, file: _Readable, size: int, version: int) -> None:
         self._file = file
@@ -56,24 +169,20 @@ class _Header:
         self._at = 4  # behind the magic number
         self._offset_bytes = 4 if version == 1 else 8
         self._count_bytes = 8 if version == 5 else 4  # noqa: PLR2004 - CDF-5
-
-    def length(self) -> int:
-        """The least length of a file with this header."""
         records = self._count()
-        if records == (1 << 8 * self._count_bytes) - 1:  # still being streamed: nobody knows
-            records = 0
+        self.records = None if records == (1 << 8 * self._count_bytes) - 1 else records
         dims = self._list(self._dim)
         self._list(self._attribute)
-        variables = self._list(lambda: self._variable(dims))
-        per_record = [nbytes for _, nbytes, grows in variables if grows]
+        self.variables = dict(self._list(lambda: self._variable(dims)))
+        per_record = [one.nbytes for one in self.variables.values() if one.grows]
         # A record holds its variables padded to four bytes, unless there is but one.
-        stride = per_record[0] if len(per_record) == 1 else sum(-(-nbytes // 4) * 4 for nbytes in per_record)
+        self.stride = per_record[0] if len(per_record) == 1 else sum(-(-nbytes // 4) * 4 for nbytes in per_record)
         ends = [
-            begin + nbytes + (max(0, records - 1) * stride if grows else 0)
-            for begin, nbytes, grows in variables
-            if nbytes and (records or not grows)
+            one.begin + one.nbytes + (max(0, (self.records or 0) - 1) * self.stride if one.grows else 0)
+            for one in self.variables.values()
+            if one.nbytes and (self.records or not one.grows)
         ]
-        return max([*ends, self._at])
+        self.length = max([*ends, self._at])
 
     def _list[T](self, item: Callable[[], T]) -> list[T]:
         self._number(4)  # the tag; zero if there are none
@@ -83,27 +192,27 @@ class _Header:
         self._name()
         return self._count()
 
-    def _attribute(self) -> None:
-        self._name()
-        width = _TYPE_BYTES[self._number(4)]
-        self._skip(width * self._count())
+    def _attribute(self) -> tuple[bytes, Values]:
+        name = self._name()
+        dtype = np.dtype(_TYPES[self._number(4)])
+        return name, np.frombuffer(self._padded(dtype.itemsize * self._count()), dtype)
 
-    def _variable(self, dims: list[int]) -> tuple[int, int, bool]:
-        """Where its values begin, the bytes of all or of one record, and whether it has records."""
-        self._name()
-        shape = [dims[self._count()] for _ in range(self._count())]
-        self._list(self._attribute)
-        width = _TYPE_BYTES[self._number(4)]
+    def _variable(self, dims: list[int]) -> tuple[str, _Variable]:
+        name = self._name().decode()
+        shape = tuple(dims[self._count()] for _ in range(self._count()))
+        fills = dict(self._list(self._attribute)).get(b"_FillValue")
+        dtype = np.dtype(_TYPES[self._number(4)])
         self._count()  # the size; it overflows where a variable is large, so the shape is what counts
         begin = self._number(self._offset_bytes)
-        grows = bool(shape) and shape[0] == 0
-        return begin, width * math.prod(shape[1:] if grows else shape), grows
+        fill = fills[0].item() if fills is not None and fills.dtype == dtype and fills.size == 1 else None
+        return name, _Variable(dtype, shape, begin, bool(shape) and shape[0] == 0, fill)
 
-    def _name(self) -> None:
-        self._skip(self._count())
+    def _name(self) -> bytes:
+        return self._padded(self._count())
 
-    def _skip(self, nbytes: int) -> None:
-        self._read(-(-nbytes // 4) * 4)
+    def _padded(self, nbytes: int) -> bytes:
+        """Bytes that are followed by as many as make their number one of fours."""
+        return self._read(-(-nbytes // 4) * 4)[:nbytes]
 
     def _count(self) -> int:
         return self._number(self._count_bytes)

@@ -2,10 +2,12 @@
 
 Values are copied as they are stored (packed integers stay packed, times stay numbers), so
 nothing is lost on the way. Only where a source stores a variable in another way than the target
-does (another scale, offset, fill value or time unit) are its values decoded and encoded again.
+does (another scale, offset, fill value or time unit) are its values decoded and encoded again; and
+nothing is rounded, unless the target's attributes say that it is stored with loss.
 """
 
 import base64
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.reading.rounding import ERROR, KEEPBITS, Clipped, Packing, bit_rounded, bits_of
 from frazil_functions.reading.times import calendar_name, recount, same_dates
 
 type JSON = bool | int | float | str | list[JSON] | dict[str, JSON] | None
@@ -195,14 +198,32 @@ def _bytes(values: Values) -> Values:
     return raw
 
 
-def recode(name: str, source: xr.Variable, target: Attributes, dtype: str) -> Values:
+def rounds(dtype: str, attributes: Attributes) -> bool:
+    """Whether an array says that it is stored with loss: packed, or with fewer bits."""
+    if dtype == STRING or not {ERROR, KEEPBITS} & attributes.keys():
+        return False
+    return Packing.of(dtype, attributes) is not None or bits_of(dtype, attributes) is not None
+
+
+def recode(name: str, source: xr.Variable, target: Attributes, dtype: str, clip: Clipped | None = None) -> Values:
     """A variable as its file stores it, turned into what the target's type and attributes say.
+
+    Parameters
+    ----------
+    name
+        The variable's name.
+    source
+        Its values and attributes, nothing decoded.
+    target, dtype
+        What its array says of itself.
+    clip
+        Told of values out of the range of a packing with loss, which become its ends; they are refused without it.
 
     Raises
     ------
     InvalidInputError
-        If a value cannot be stored in the target's type: it would wrap, be rounded, lose digits that
-        the type does not have, or read as missing.
+        If a value cannot be stored in the target's type: it would wrap, be rounded though the target does not say
+        that it is stored with loss, lose digits that the type does not have, or read as missing.
     """
     if dtype == STRING or np.dtype(dtype).kind not in "iuf":
         plain: Values = xr.conventions.decode_cf_variable(
@@ -214,6 +235,11 @@ def recode(name: str, source: xr.Variable, target: Attributes, dtype: str) -> Va
         # What both pack alike is compared and copied packed, for unpacking would cost digits.
         own, target = ({k: v for k, v in one.items() if k not in _SCALING} for one in (own, target))
         source = xr.Variable(source.dims, source.values, own)
+    packing, bits = Packing.of(dtype, target), bits_of(dtype, target)
+    if packing is not None:
+        return _packed_with_loss(name, source, own, target, packing, clip)
+    if bits is not None and _stored_alike(source.dtype, own, dtype, target):
+        return bit_rounded(source.values, bits, missing_marks(dtype, target), valid_range(target))
     values, missing = _unpacked(name, source, own)
     present = _recounted(name, values[~missing], own, target, dtype)
     if missing.any() and not has_fill(dtype, target):
@@ -230,7 +256,31 @@ def recode(name: str, source: xr.Variable, target: Attributes, dtype: str) -> Va
     stored[~missing] = packed
     if missing.any():
         stored[missing] = fill_of(dtype, target)
-    return stored
+    return stored if bits is None else bit_rounded(stored, bits, missing_marks(dtype, target), valid_range(target))
+
+
+def _packed_with_loss(
+    name: str, source: xr.Variable, own: Attributes, target: Attributes, packing: Packing, clip: Clipped | None
+) -> Values:
+    """Values in a packing that rounds them."""
+    if is_time_unit(own.get("units")) or is_time_unit(target.get("units")):
+        raise InvalidInputError(f"{name!r} counts time, which is never rounded; write it into an array of its own")
+    if source.dtype.kind == "f" and _scaling(own) == [None, None]:
+        return packing.pack(name, source.values, missing_marks(source.dtype.str, own), clip)
+    values, missing = _unpacked(name, source, own)
+    plain = values.astype("f8")
+    plain[missing] = np.nan
+    return packing.pack(name, plain, (), clip)
+
+
+def _stored_alike(held: "np.dtype[Any]", own: Attributes, dtype: str, target: Attributes) -> bool:
+    """Whether numbers mean the same in both, and the same ones mean that they are missing."""
+    return (
+        held == np.dtype(dtype)
+        and _scaling(own) == _scaling(target) == [None, None]
+        and own.get("units") == target.get("units")
+        and missing_marks(dtype, own) == missing_marks(dtype, target)
+    )
 
 
 def _scaling(attributes: Attributes) -> list[object]:
@@ -248,7 +298,7 @@ def _unpacked(name: str, source: xr.Variable, own: Attributes) -> tuple[Values, 
     missing = np.isin(raw, np.array(missing_marks(raw.dtype.str, own), raw.dtype))
     if raw.dtype.kind == "f":
         missing |= np.isnan(raw)
-    return raw.view(_meant(raw.dtype, own)), missing
+    return raw.view(meant_type(raw.dtype, own)), missing
 
 
 def _recounted(name: str, values: Values, own: Attributes, target: Attributes, dtype: str) -> Values:
@@ -278,7 +328,7 @@ def _packed(name: str, values: Values, target: Attributes, dtype: str) -> Values
         packed = packed.astype("f8") - offset
     if isinstance(scale, int | float) and scale != 1:
         packed = packed.astype("f8") / scale
-    meant = _meant(np.dtype(dtype), target)
+    meant = meant_type(np.dtype(dtype), target)
     low, high = (packed.min().item(), packed.max().item()) if packed.size else (0, 0)
     if meant.kind == "f":
         digits = np.finfo(meant).nmant + 1
@@ -304,7 +354,7 @@ def _packed(name: str, values: Values, target: Attributes, dtype: str) -> Values
     return packed.astype(meant).view(dtype)
 
 
-def _meant(dtype: "np.dtype[Any]", attributes: Attributes) -> "np.dtype[Any]":
+def meant_type(dtype: "np.dtype[Any]", attributes: Attributes) -> "np.dtype[Any]":
     """The type that stored whole numbers stand for: NetCDF-3 has no unsigned ones and marks them `_Unsigned`."""
     unsigned = str(attributes.get("_Unsigned", "")).lower()
     if dtype.kind == "i" and unsigned == "true":
@@ -312,6 +362,18 @@ def _meant(dtype: "np.dtype[Any]", attributes: Attributes) -> "np.dtype[Any]":
     if dtype.kind == "u" and unsigned == "false":
         return np.dtype(f"i{dtype.itemsize}")
     return dtype
+
+
+def valid_range(attributes: Attributes) -> tuple[float, float]:
+    """The least and the largest stored number that is valid, as far as attributes say so (CF, chapter 2.5.1)."""
+    both = attributes.get("valid_range")
+    ends = both if isinstance(both, list) and len(both) == 2 else [None, None]  # noqa: PLR2004 - both ends
+    ends = [attributes.get(key, end) for key, end in zip(("valid_min", "valid_max"), ends, strict=True)]
+    low, high = (number(end[0] if isinstance(end, list) and len(end) == 1 else end) for end in ends)
+    return (
+        float(low) if isinstance(low, int | float) and not math.isnan(low) else -math.inf,
+        float(high) if isinstance(high, int | float) and not math.isnan(high) else math.inf,
+    )
 
 
 def missing_marks(dtype: str, attributes: Attributes) -> list[float | int]:

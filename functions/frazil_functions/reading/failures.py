@@ -12,6 +12,7 @@ from typing import Final
 from obstore.exceptions import GenericError
 
 from frazil_functions.errors import SourceError, UnreachableSourceError
+from frazil_functions.remedies import remedy
 from frazil_functions.text import words
 
 _PASSING: Final = frozenset(
@@ -52,7 +53,7 @@ def source_error(message: str, error: BaseException) -> SourceError:
     """An UnreachableSourceError if `error` is transient, else a SourceError; raise it from `error`."""
     if is_transient(error):
         return UnreachableSourceError(f"{message}. It did not answer for a while, and may do so later; try again")
-    return SourceError(message)
+    return SourceError(message + remedy(message))
 
 
 def _is_passing(error: BaseException) -> bool:

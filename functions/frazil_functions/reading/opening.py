@@ -9,7 +9,6 @@ from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 import icechunk
-import netCDF4
 import numpy as np
 import xarray as xr
 import zarr.storage
@@ -43,6 +42,8 @@ _MAGIC: Final = {
     b"CDF\x05": "netcdf4",
     b"GRIB": "cfgrib",
 }
+_GRIB: Final = ("cfgrib", "gribberish")
+"""Engines for GRIB; the first that is installed is taken where nobody names one."""
 _TAKE_FILES: Final = ("h5netcdf", "scipy")
 _TAKE_CLASSIC: Final = ("netcdf4", "scipy")
 _PIECE: Final = 1 << 20
@@ -56,6 +57,7 @@ _RAW: Final = {
     "decode_timedelta": False,
     "decode_coords": False,
     "concat_characters": True,
+    "collapse_groups": True,  # all of a GRIB file is one dataset, if it can be
     "phony_dims": "sort",  # dimensions without a name get the one that the netCDF library gives them
 }
 
@@ -80,6 +82,8 @@ def guess_engine(url: str, patience: Patience = PATIENCE) -> str:
         magic = remote_magic(url, patience) if is_remote(url) else _head(Path(url))
         for start, engine in _MAGIC.items():
             if magic.startswith(start):
+                if engine == _GRIB[0]:
+                    return next((one for one in _GRIB if one in engines()), engine)
                 return "h5netcdf" if engine == "netcdf4" and is_remote(url) and magic[:1] == b"\x89" else engine
         if _is_zarr(url, patience):
             return "zarr"
@@ -257,22 +261,33 @@ def _check_local(path: Path, url: str, engine: str) -> None:
 
 
 def _check_no_halves(path: Path, url: str) -> None:
-    try:
-        # The library calls them strings, as it calls strings; only h5py can tell, and not every function needs it.
-        with netCDF4.Dataset(path) as opened:
-            texts = [name for name, variable in opened.variables.items() if variable.dtype is str]
-        if not texts:
-            return
-        import h5py  # noqa: PLC0415 - as just said
+    """Refuse half precision; h5py alone can look, for the netCDF library calls it text, or crashes.
 
-        with h5py.File(path) as file:
-            halves = [name for name in texts if name in file and file[name].dtype == np.float16]
-    except (OSError, RuntimeError, KeyError):  # a damaged file; the engine says so in its own words
+    Nor may two threads be in that library at once, whoever they are; Xarray sees to that where it opens files.
+    """
+    import h5py  # noqa: PLC0415 - not every function reads HDF5, and it takes a while
+
+    try:
+        file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
+    except (OSError, RuntimeError):  # no HDF5, or a damaged one; the engine says so in its own words
         return
-    if halves:
+
+    def half(name: bytes, info: Any) -> str | None:  # noqa: ANN401 - h5py has no types
+        if info.type != h5py.h5o.TYPE_DATASET:
+            return None
+        kind = h5py.h5d.open(file, name).get_type()
+        narrow = kind.get_class() == h5py.h5t.FLOAT and kind.get_size() == np.dtype("f2").itemsize
+        return name.decode(errors="replace") if narrow else None
+
+    try:
+        found = h5py.h5o.visit(file, half, info=True)
+    except (OSError, RuntimeError, KeyError):  # as above
+        return
+    finally:
+        file.close()
+    if found:
         raise HalfPrecisionError(
-            f"{url}: {halves[0]!r} has half-precision numbers, which the netcdf4 engine cannot read; "
-            "use --engine h5netcdf"
+            f"{url}: {found!r} has half-precision numbers, which the netcdf4 engine cannot read; use --engine h5netcdf"
         )
 
 

@@ -17,6 +17,7 @@ import xarray as xr
 
 from frazil_functions.decoding import from_msgpack
 from frazil_functions.errors import ReceiptError, SourceError, UnreachableSourceError
+from frazil_functions.layouts import Layout
 from frazil_functions.reading.encoding import (
     STRING,
     Attributes,
@@ -24,6 +25,7 @@ from frazil_functions.reading.encoding import (
     json_attributes,
     native_attributes,
 )
+from frazil_functions.reading.layouts_of import layouts_in, layouts_of
 from frazil_functions.reading.opening import (
     HalfPrecisionError,
     RaggedError,
@@ -34,7 +36,7 @@ from frazil_functions.reading.opening import (
     open_raw_store,
     read_raw,
 )
-from frazil_functions.reading.remote import PATIENCE
+from frazil_functions.reading.remote import PATIENCE, Pages
 from frazil_functions.storage import Patience
 
 UNSUPPORTED: Final = "unsupported "
@@ -58,12 +60,15 @@ class ScanTask:
         The dimension that they follow each other on, once it is known.
     digests
         Whether to read and digest the variables that stand outside of it.
+    layouts
+        Whether to look how their chunks are stored.
     """
 
     urls: tuple[str, ...]
     engine: str | None
     append_dim: str | None
     digests: bool
+    layouts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,10 @@ class VariableMetadata:
         Of its values: those of a dimension's labels always, others if the task asked for them.
     decoded
         The type that a packed variable has when it is unpacked; None if it is not packed.
+    layout
+        How its chunks are stored, or why nothing can refer to them; None if the task did not ask.
+    sorted_digest
+        Of its values as they would stand if all labels rose, where `digest` is of others than labels.
     """
 
     dims: tuple[str, ...]
@@ -126,6 +135,8 @@ class VariableMetadata:
     attributes: Attributes
     digest: str | None
     decoded: str | None = None
+    layout: Layout | str | None = None
+    sorted_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +193,8 @@ def scan_store(
 ) -> tuple[FileMetadata, dict[str, Labels]]:
     """What a group of a repository holds besides its data, as a file would say it; and its labels.
 
-    What stands outside of the append dimension is digested, once that is given.
+    It says how the chunks of every variable are stored. What stands outside of the append dimension is digested, once
+    that is given.
 
     Raises
     ------
@@ -193,7 +205,7 @@ def scan_store(
     task = ScanTask((url,), "zarr", append_dim, digests=append_dim is not None)
     with open_raw_store(store, url, group) as dataset:
         sizes = {str(dim): length for dim, length in dataset.sizes.items()}
-        variables = dict(_variables(dataset, url, task, labels))
+        variables = dict(_variables(dataset, url, task, labels, layouts_in(store, url, group)))
         return FileMetadata(url, "zarr", "", sizes, json_attributes(dataset.attrs), variables), labels
 
 
@@ -208,28 +220,31 @@ def _scan_file(url: str, task: ScanTask, labels: dict[str, Labels], patience: Pa
 
 
 def _scan_with(engine: str, url: str, task: ScanTask, labels: dict[str, Labels], patience: Patience) -> FileMetadata:
-    mark = fingerprint(url, patience)
-    with open_raw(url, engine, mark, patience=patience) as dataset:
+    mark, pages = fingerprint(url, patience), Pages()
+    with open_raw(url, engine, mark, pages, patience) as dataset:
+        variables = {str(name): variable for name, variable in dataset.variables.items()}
+        layouts = layouts_of(url, engine, variables, mark, pages, patience) if task.layouts else {}
         found = FileMetadata(
             url=url,
             engine=engine,
             fingerprint=mark,
             sizes={str(dim): length for dim, length in dataset.sizes.items()},
             attributes=json_attributes(dataset.attrs),
-            variables=dict(_variables(dataset, url, task, labels)),
+            variables=dict(_variables(dataset, url, task, labels, layouts)),
         )
     check_unchanged(url, mark, patience)
     return found
 
 
 def _variables(
-    dataset: xr.Dataset, url: str, task: ScanTask, labels: dict[str, Labels]
+    dataset: xr.Dataset, url: str, task: ScanTask, labels: dict[str, Labels], layouts: dict[str, Layout | str]
 ) -> Iterator[tuple[str, VariableMetadata]]:
     coordinates = coordinate_names({str(k): json_attributes(v.attrs) for k, v in dataset.variables.items()})
+    orders: dict[str, Values | None] = {}
     for key, variable in dataset.variables.items():
         name, dims = str(key), tuple(str(dim) for dim in variable.dims)
         attributes = native_attributes(variable.dtype, json_attributes(variable.attrs))
-        dtype, digest = stored_dtype(variable), None
+        dtype, digest, rising = stored_dtype(variable), None, None
         if dims == (name,) or _is_digested(name, variable, task, coordinates):
             try:
                 found = Labels.of(read_raw(dataset, url, name, (slice(None),) * len(dims)))
@@ -239,10 +254,38 @@ def _variables(
                 digest = found.digest
                 if dims == (name,):
                     labels[digest] = found
-        yield (
-            name,
-            VariableMetadata(dims, variable.shape, dtype, attributes, digest, decoded_dtype(variable, url, name)),
-        )
+                else:
+                    rising = _sorted(found, dims, dataset, url, orders).digest
+        decoded = decoded_dtype(variable, url, name)
+        shape = tuple(variable.shape)  # some engines have a list
+        yield name, VariableMetadata(dims, shape, dtype, attributes, digest, decoded, layouts.get(name), rising)
+
+
+def _sorted(
+    found: Labels, dims: tuple[str, ...], dataset: xr.Dataset, url: str, orders: dict[str, Values | None]
+) -> Labels:
+    """Values as they would stand if the labels of every dimension rose; `orders` are those that are known."""
+    values = found.values()
+    for axis, dim in enumerate(dims):
+        if dim not in orders:
+            orders[dim] = _order(dim, dataset, url)
+        order = orders[dim]
+        if order is not None:
+            values = np.take(values, order, axis)
+    return Labels.of(values)
+
+
+def _order(dim: str, dataset: xr.Dataset, url: str) -> Values | None:
+    """The order in which the labels of a dimension rise; None if they do, or there are none."""
+    variable = dataset.variables.get(dim)
+    if variable is None or variable.dims != (dim,) or stored_dtype(variable).startswith(UNSUPPORTED):
+        return None
+    try:
+        labels = Labels.of(read_raw(dataset, url, dim, (slice(None),))).values()
+    except RaggedError:  # they are no labels, which matters if they are wanted
+        return None
+    order = np.argsort(labels, kind="stable")
+    return None if (order == np.arange(len(order))).all() else order
 
 
 def _is_digested(name: str, variable: xr.Variable, task: ScanTask, coordinates: frozenset[str]) -> bool:

@@ -4,16 +4,16 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from itertools import product
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, runtime_checkable
 
 import numpy as np
 import xarray as xr
 
-from frazil_functions.errors import SourceError
+from frazil_functions.errors import InvalidInputError, SourceError
 from frazil_functions.reading.encoding import (
     STRING,
     Attributes,
@@ -25,6 +25,7 @@ from frazil_functions.reading.encoding import (
 )
 from frazil_functions.reading.opening import TIED, check_unchanged, open_raw, read_raw
 from frazil_functions.reading.remote import PATIENCE, Pages, is_remote
+from frazil_functions.reading.rounding import Clipped
 from frazil_functions.regions import Region
 from frazil_functions.storage import Patience
 from frazil_functions.tasks import FileSource
@@ -52,6 +53,15 @@ class Source(Protocol):
 
         Returns an array of the region's shape, in the machine's byte order.
         """
+        ...
+
+
+@runtime_checkable
+class Renewable(Source, Protocol):
+    """A source that can be opened again, without anything that was kept of what it read before."""
+
+    def anew(self) -> AbstractContextManager[Source]:
+        """The same source, nothing of it opened or read yet; to be left before this one is read again."""
         ...
 
 
@@ -99,6 +109,7 @@ class FileSources:
 
     def __init__(self, files: Sequence[FileSource], append_dim: str | None, patience: Patience = PATIENCE) -> None:
         self._files = tuple(files)
+        self.clipped = Clipped()
         self._append_dim = append_dim
         self._patience = patience
         self._open: OrderedDict[str, _Opened] = OrderedDict()
@@ -111,9 +122,27 @@ class FileSources:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close(check=error is None)
+
+    def anew(self) -> "FileSources":
+        """The same files, to be opened again: with no handle, page or chunk that was kept of what was read before.
+
+        These ones are closed for it, and opened again when they are read: HDF5 gives who opens a file that is open in
+        the process already the chunks that it keeps of it.
+
+        Raises
+        ------
+        SourceError
+            If one of the files has changed since the plan was made.
+        """
+        self._close(check=True)
+        self._pages = Pages()
+        return FileSources(self._files, self._append_dim, self._patience)
+
+    def _close(self, *, check: bool) -> None:
         with ExitStack() as closing:
             for opened in self._open.values():
-                closing.callback(opened.close, check=error is None)
+                closing.callback(opened.close, check=check)
             self._open.clear()
 
     def read(self, region: Region, dtype: str, attributes: Attributes) -> Values:
@@ -170,7 +199,11 @@ class FileSources:
         if region.array in file.recode:
             every = {str(key): dict(one.attrs) for key, one in dataset.variables.items()}
             own = native_attributes(variable.dtype, bounded_attributes(region.array, every))
-            return recode(region.array, xr.Variable(region.dims, values, own), attributes, dtype)
+            clip = self.clipped if region.array in file.clip else None
+            try:
+                return recode(region.array, xr.Variable(region.dims, values, own), attributes, dtype, clip)
+            except InvalidInputError as error:
+                raise type(error)(f"{file.url}, within {region}: {error}") from error
         return _as_planned(values, dtype, region, file)
 
     def _dataset(self, file: FileSource, name: str) -> xr.Dataset:

@@ -1,6 +1,6 @@
 """Admitting receipts: hold each against the run, and what was merged against the plan."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -12,6 +12,7 @@ from frazil_functions.forks import ChunkIndex, ForkState, read_fork
 from frazil_functions.grids import WriteGrid
 from frazil_functions.regions import Region
 from frazil_functions.tasks import Receipt
+from frazil_functions.text import escaped
 
 type _Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 """Chunk indices, one in each row."""
@@ -50,6 +51,12 @@ class Expected:
         Every region of the plan.
     grids
         The write grid of every array that functions write, by name.
+    places
+        The URLs of files, or with a slash in the end those of folders of chunks, that references may lead to.
+    referring
+        The names of arrays that may refer to them.
+    group
+        The path of the group that is written.
     """
 
     run_id: str
@@ -57,6 +64,15 @@ class Expected:
     forks: tuple[ExpectedFork, ...]
     regions: frozenset[Region]
     grids: dict[str, WriteGrid]
+    places: frozenset[str] = frozenset()
+    referring: frozenset[str] = frozenset()
+    group: str = ""
+
+    def holds(self, url: str) -> bool:
+        """Whether a reference may lead to a URL."""
+        if url in self.places:
+            return True
+        return any(f"{parent}/" in self.places for parent in _parents(url)) and not {"..", "."} & set(url.split("/"))
 
 
 def admit(receipt: Receipt, expected: Expected) -> tuple[ForkState, ...]:
@@ -92,7 +108,28 @@ def admit(receipt: Receipt, expected: Expected) -> tuple[ForkState, ...]:
                 "credentials, base snapshot or metadata differ from the fork that the task was given"
             )
         _check_chunks(receipt, state.written(), fork.nodes, expected.grids)
+        _check_places(receipt, state.referred(), fork.nodes, expected)
     return states
+
+
+def _check_places(
+    receipt: Receipt, referred: Mapping[bytes, set[str]], nodes: Mapping[bytes, str], expected: Expected
+) -> None:
+    """Refuse references that lead elsewhere than into the plan's files: whoever reads would follow them."""
+    for node, urls in referred.items():
+        array = nodes[node]
+        strange = sorted(urls) if array not in expected.referring else [url for url in urls if not expected.holds(url)]
+        if strange:
+            raise ReceiptError(
+                f"the fork in a receipt of task {receipt.number} lets {array!r} refer to {escaped(strange[0])}, which "
+                "is none of the plan's files"
+            )
+
+
+def _parents(url: str) -> Iterator[str]:
+    while "/" in url:
+        url = url.rpartition("/")[0]
+        yield url
 
 
 def _check_chunks(

@@ -19,6 +19,8 @@ from frazil_functions.errors import (
     VerificationError,
 )
 from frazil_functions.forks import dump_fork, read_fork
+from frazil_functions.reading.rounding import Packing
+from frazil_functions.records import Work
 from frazil_functions.rundir import RunDirectory, RunOutcome
 from frazil_functions.runs.admit import check_merged
 from frazil_functions.runs.clocks import check_clock
@@ -29,6 +31,8 @@ from frazil_functions.runs.run import Run, nodes_of
 from frazil_functions.runs.start import commit_template
 from frazil_functions.runs.template import stored_static
 from frazil_functions.runs.verify import Reading, read_back
+from frazil_functions.tasks import RegionReceipt
+from frazil_functions.text import escaped
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +107,7 @@ def _finish(run: Run, gathering: Gathering | None, reading: Reading, tell: Tell)
         ended = run.directory.outcome() if gathering.missing else None  # its receipts go when it is published
         if ended is None:
             require_complete(run, gathering)
+            _tell_clipped(run, gathering)
     if ended is not None:
         return clear_published(run, ended)
     check_clock(run.directory.location)
@@ -117,6 +122,7 @@ def _finish(run: Run, gathering: Gathering | None, reading: Reading, tell: Tell)
         regions=run.record.regions,
         nbytes=run.record.nbytes,
         verified=max(one.verified for one in done),
+        work=Work() if gathering is None else gathering.work,
     )
     try:
         standing = run.directory.put_outcome(ended)
@@ -125,6 +131,27 @@ def _finish(run: Run, gathering: Gathering | None, reading: Reading, tell: Tell)
         return ended
     # What was published stays so, whatever somebody said of the run meanwhile.
     return standing if standing.state == "published" else ended
+
+
+def _tell_clipped(run: Run, gathering: Gathering) -> None:
+    """Warn of values that are stored as the end of a range which they lie out of."""
+    found: dict[str, list[RegionReceipt]] = {}
+    for written in gathering.written.values():
+        if written.clipped:
+            found.setdefault(written.region.array, []).append(written)
+    for name, regions in sorted(found.items()):
+        count = sum(one.clipped for one in regions)
+        array = run.plan.template.arrays[name]
+        packing = Packing.of(array.dtype, array.attributes)
+        low, high = packing.range if packing is not None else (0.0, 0.0)
+        logger.warning(
+            "%d values of %s are out of the range that it is packed in, and were clipped to its ends; the furthest is "
+            "%.9g",
+            count,
+            escaped(name),
+            max((one.furthest for one in regions), key=lambda value: max(low - value, value - high)),
+            extra={"event": "clipped", "run_id": run.run_id, "variable": name, "count": count},
+        )
 
 
 def require_complete(run: Run, gathering: Gathering) -> None:
@@ -249,7 +276,8 @@ def _publish(run: Run, at: int, gathering: Gathering | None, reading: Reading, t
         assert gathering is not None  # else it was published before
         try:
             if number == 0 and at in gathering.sinks and _tip(run, at) == run.record.targets[at].base:
-                return _commit(run, run.branches[at], gathering, gathering.sinks[at], reading, tell)
+                sink = gathering.sinks[at]
+                return _commit(run, sink.private or run.branches[at], gathering, sink, reading, tell)
             # The values were read back the first time; later it is the references that could be wrong.
             reading = replace(reading, mode="sample") if read and reading.mode == "full" else reading
             return _replay(run, at, reading, tell)
@@ -284,7 +312,7 @@ def _replay(run: Run, at: int, reading: Reading, tell: Tell) -> _Done:
     session, _ = commit_template(private, run.plan, static)
     here = {name: node for node, name in nodes_of(session, run.plan).items()}
     nodes = {node: here[name] for node, name in nodes_of(before, run.plan).items()}
-    sink = Sink(session, read_fork(dump_fork(session.fork())), nodes)
+    sink = Sink(session, read_fork(dump_fork(session.fork())), nodes, private, parted=run.plan.parted)
     gathering = Gathering(run.expected, {at: sink})
     gathering.read(run.directory, run.directory.list_receipts())
     require_complete(run, gathering)
@@ -293,12 +321,13 @@ def _replay(run: Run, at: int, reading: Reading, tell: Tell) -> _Done:
 
 def _commit(run: Run, private: PrivateBranch, gathering: Gathering, sink: Sink, reading: Reading, tell: Tell) -> _Done:
     plan = run.plan
-    check_merged(sink.session, plan.target.group, list(plan.grids), run.expected.regions)
+    # What was merged before was held against the plan as it was committed, part by part.
+    check_merged(sink.session, plan.target.group, list(plan.grids), frozenset(sink.regions))
     snapshot = private.commit_data(sink.session, run.record.message, _metadata(run))
     tell("verify")
     committed = dump_fork(private.repo.writable_session(private.name).fork())
     try:
-        verified = read_back(committed, plan.target.group, list(gathering.written.values()), reading, run.run_id)
+        verified = read_back(committed, plan, list(gathering.written.values()), reading, run.run_id)
     except VerificationError as error:
         wrong = {gathering.names[region] for region in error.regions if region in gathering.names}
         run.directory.remove_receipts(sorted(wrong))

@@ -2,23 +2,25 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Protocol
 
 import icechunk
 
 from frazil_functions import versions
+from frazil_functions.declaring import authorised
 from frazil_functions.errors import IncompleteRunError, InvalidInputError
 from frazil_functions.forks import node_id, read_fork
 from frazil_functions.plan import Plan
 from frazil_functions.reading.encoding import Values
+from frazil_functions.reading.references import reference_url
 from frazil_functions.regions import Region
 from frazil_functions.repositories import open_repository
-from frazil_functions.rundir import RunDirectory, RunRecord
+from frazil_functions.rundir import RunDirectory, RunRecord, RunTarget
 from frazil_functions.runs.admit import Expected, ExpectedFork
 from frazil_functions.runs.gather import Gathering, Sink
-from frazil_functions.runs.publish import PrivateBranch
+from frazil_functions.runs.publish import PrivateBranch, run_of
 from frazil_functions.tasks import Carried, WriteTask
 
 FLUSH_SECONDS: Final = 2.0
@@ -88,6 +90,9 @@ class Run:
             ),
             regions=frozenset(self.plan.regions),
             grids={grid.array: grid for grid in self.plan.grids},
+            places=_places(self.plan),
+            referring=frozenset(self.plan.layouts),
+            group=self.plan.target.group,
         )
 
     @property
@@ -110,8 +115,15 @@ class Run:
             except icechunk.NotFoundError:
                 continue
             if session.snapshot_id == target.snapshot:
-                sinks[at] = Sink(session)
+                sinks[at] = self._parted(private, target) if self.plan.parted else Sink(session, private=private)
         return Gathering(self.expected, sinks)
+
+    def _parted(self, private: PrivateBranch, target: RunTarget) -> Sink:
+        """A sink on a branch of its own: functions and other drivers need the first one as it is."""
+        key, branch = run_of(private.name) or self.run_id, self.plan.target.branch
+        own = PrivateBranch.make(private.repo, target.location, key, branch, target.snapshot)
+        own = replace(own, base=target.base)
+        return Sink(private.repo.writable_session(own.name), private=own, parted=True)
 
     def task(self, number: int, written: Collection[Region] = ()) -> WriteTask | None:
         """One task of the plan, less the regions that are written; None if nothing is left of it.
@@ -151,6 +163,8 @@ class Run:
             versions=self.record.versions,
             extents=self.plan.template.extents,
             flush_seconds=FLUSH_SECONDS,
+            missing=self.record.missing,
+            layouts=self.plan.layouts,
         )
 
 
@@ -189,20 +203,35 @@ def open_run(directory: RunDirectory, repo: icechunk.Repository | None = None) -
     return Run(directory, record, plan, open_repositories(plan, repo))
 
 
+def _places(plan: Plan) -> frozenset[str]:
+    """The URLs that references of a plan may lead to."""
+    if not plan.layouts:
+        return frozenset()
+    # The chunks of a Zarr hierarchy are objects of their own below it.
+    return frozenset(
+        reference_url(source.url).rstrip("/") + ("/" if source.engine == "zarr" else "") for source in plan.sources
+    )
+
+
 def open_repositories(plan: Plan, repo: icechunk.Repository | None) -> tuple[icechunk.Repository, ...]:
-    """The plan's repositories, which exist; the primary last.
+    """The plan's repositories, which exist, with access to the plan's containers authorised; the primary last.
 
     Raises
     ------
     InvalidInputError
-        If the plan does not say how to open the primary and it is not given, or one does not exist.
+        If the plan does not say how to open the primary and it is not given, or one does not exist, or does not declare
+        one of the containers.
     """
-    replicas = tuple(open_repository(replica.location, create=False) for replica in plan.target.replicas)
+    containers = plan.target.containers
+    replicas = tuple(
+        open_repository(replica.location, create=False, virtual_containers=containers)
+        for replica in plan.target.replicas
+    )
     if repo is None:
         if plan.target.location is None:
             raise InvalidInputError("the plan does not say how to open its repository; pass the open repository")
-        repo = open_repository(plan.target.location, create=False)
-    return (*replicas, repo)
+        repo = open_repository(plan.target.location, create=False, virtual_containers=containers)
+    return (*replicas, authorised(repo, containers))
 
 
 def nodes_of(session: icechunk.Session, plan: Plan) -> dict[bytes, str]:

@@ -14,6 +14,7 @@ from typing import Final
 import icechunk
 
 from frazil_functions import versions
+from frazil_functions.declaring import agreed_in, authorised, declare_all
 from frazil_functions.errors import BackendError, ConflictError, InvalidInputError
 from frazil_functions.forks import check_no_secret, dump_fork, read_fork, require_layout
 from frazil_functions.plan import Plan
@@ -80,8 +81,8 @@ def directory_at(place: Location, run_id: str | None) -> RunDirectory:
     directory = RunDirectory(place)
     if run_id not in {None, directory.run_id}:
         raise InvalidInputError(
-            f"the run is to be named {run_id!r}, and its directory is {place}, whose last name {directory.run_id!r} is "
-            "the run's; leave out one of the two, or make them one"
+            f"the run is to be named {run_id!r} (--run-id), and its directory is {place} (--run-dir), whose last name "
+            f"{directory.run_id!r} is the run's; leave out one of the two, or make them one"
         )
     return directory
 
@@ -114,6 +115,10 @@ def start(
 
     Starting at once from several places is safe: one of them starts the run, and the others join it.
 
+    The plan's containers are declared in every repository once all is checked, for the forks carry the configuration.
+    Of a run that fails, its private branches are removed sooner or later, and a declaration is all that stays: it lets
+    nobody read anything who does not authorise it himself.
+
     Parameters
     ----------
     plan
@@ -133,7 +138,8 @@ def start(
     ------
     InvalidInputError
         If the plan does not prove or is of another version; the directory lies within a repository or holds a run of
-        another plan or job file; or a repository was opened with keys that would travel.
+        another plan or job file; a repository was opened with keys that would travel, or declares one of the plan's
+        containers with other storage.
     ConflictError
         If a branch has moved under what the plan writes.
     BackendError
@@ -146,8 +152,9 @@ def start(
         return replace(_join(plan, directory, wishes, repo), carrier=carrier)
     try:
         begun = _begin(plan, directory, wishes, repo, locations, carrier)
-    except ConflictError:
-        # What overlaps may be this very run, started and published by somebody else meanwhile.
+    except (ConflictError, icechunk.NotFoundError):
+        # What overlaps may be this very run, started and published by somebody else meanwhile, who has removed all its
+        # private branches; or it may have been ended and removed.
         if directory.record() is None:
             raise
         begun = _join(plan, directory, wishes, repo)
@@ -167,11 +174,12 @@ def _begin(
     opened = _open_existing(plan, repo)
     wishes = _keep(plan, directory, wishes)
     check_clock(directory.location)
+    static = _static(plan, carrier)
     repos = tuple(
-        one or _created(_named(location)) for one, location in zip(opened, plan.target.locations, strict=True)
+        _declaring(one or _created(_named(location), plan), plan)
+        for one, location in zip(opened, plan.target.locations, strict=True)
     )
     with contextlib.ExitStack() as undo:
-        static = _static(plan, carrier)
         ours = _record(plan, directory, wishes, _targets(plan, static, directory, repos, locations, undo))
         # From here on the record may stand, whatever is said of it; branches that it does not name are garbage.
         made = undo.pop_all()
@@ -188,6 +196,7 @@ def _check(
 ) -> None:
     """Refuse what can be told to be wrong before anything is opened."""
     Reading(wishes.verify)
+    wishes.missing.check_known({grid.array for grid in plan.grids}, plan.template.arrays)
     check_run_id(directory.run_id)
     differs = versions.difference(plan.versions)
     if differs:
@@ -262,6 +271,7 @@ def _record(plan: Plan, directory: RunDirectory, wishes: Wishes, targets: Sequen
         message=wishes.message or message_of(plan),
         verify=wishes.verify,
         job=wishes.job,
+        missing=wishes.missing,
     )
 
 
@@ -316,13 +326,21 @@ def _open_existing(plan: Plan, repo: icechunk.Repository | None) -> list[icechun
             state = read_fork(dump_fork(one.writable_session(plan.target.branch).fork()))
             require_layout(state)
             check_no_secret(state)
+            if plan.target.containers:
+                agreed_in(one, plan.target.containers)
             _base(plan, one, base)
     return opened
 
 
-def _created(location: Location) -> icechunk.Repository:
+def _declaring(repo: icechunk.Repository, plan: Plan) -> icechunk.Repository:
+    """The repository with the plan's containers declared, and access to them authorised."""
+    declare_all(repo, plan.target.containers)
+    return authorised(repo, plan.target.containers)
+
+
+def _created(location: Location, plan: Plan) -> icechunk.Repository:
     """A new repository, or the one that somebody else has made meanwhile."""
-    return open_repository(location, begun=holds_only(location, FIRST_OBJECTS))
+    return open_repository(location, begun=holds_only(location, FIRST_OBJECTS), spans=plan.manifest_spans)
 
 
 def _base(plan: Plan, repo: icechunk.Repository, planned: str | None) -> str:
@@ -362,4 +380,5 @@ def _remove(private: PrivateBranch) -> None:
 
 def message_of(plan: Plan) -> str:
     """What a commit says where nobody chose a message."""
-    return f"frazil: {_DOES[plan.target.mode]} /{plan.target.group} from {plan.source_words}"
+    does = "materialize" if plan.materializes else _DOES[plan.target.mode]
+    return f"frazil: {does} /{plan.target.group} from {plan.source_words}"

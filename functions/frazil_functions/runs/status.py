@@ -112,12 +112,13 @@ def _receipted(directory: RunDirectory, record: RunRecord) -> dict[Region, int]:
     """The regions that receipts name, and the size of their values."""
     found: dict[Region, int] = {}
     for _, receipt in directory.read_receipts(directory.list_receipts()):
-        if not isinstance(receipt, ReceiptError) and _is_of(receipt, record):
+        if not isinstance(receipt, ReceiptError) and is_of(receipt, record):
             found |= {one.region: one.nbytes for one in receipt.regions}
     return found
 
 
-def _is_of(receipt: Receipt, record: RunRecord) -> bool:
+def is_of(receipt: Receipt, record: RunRecord) -> bool:
+    """Whether a receipt says that it belongs to a run."""
     bases = tuple(target.snapshot for target in record.targets)
     return (receipt.run_id, receipt.plan_hash, receipt.bases) == (record.run_id, record.plan_hash, bases)
 

@@ -6,14 +6,20 @@ Arrays are made through Zarr itself, so that the time it takes does not grow wit
 import warnings
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
 import icechunk
 import numpy as np
 import zarr
 import zarr.errors
+from zarr.abc.codec import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+from zarr.codecs.blosc import BloscCnameLiteral, BloscShuffleLiteral
+from zarr.registry import get_codec_class
 
+from frazil_functions.compression import BLOSC_MOST_ITEM, Compression
 from frazil_functions.errors import ConflictError, ExistingGroupError, InvalidInputError, SourceError
+from frazil_functions.layouts import Layout
 from frazil_functions.plan import Mode
 from frazil_functions.reading.encoding import STRING, Values, fill_of, native, stored_attributes
 from frazil_functions.reading.opening import open_raw, read_raw
@@ -22,6 +28,7 @@ from frazil_functions.regions import plain_dim
 from frazil_functions.repositories import spoken
 from frazil_functions.tasks import FileSource
 from frazil_functions.template import ArrayTemplate, DatasetTemplate, check_group
+from frazil_functions.text import escaped, words
 from frazil_functions.writing.targets import open_targets
 
 _INTO: Final[dict[Mode, str]] = {
@@ -167,6 +174,8 @@ def _extend(root: zarr.Group, planned: ArrayTemplate) -> zarr.Array[Any]:
 
 def _create(root: zarr.Group, array: ArrayTemplate) -> zarr.Array[Any]:
     dtype = "string" if array.dtype == STRING else array.dtype
+    if array.layout is not None:
+        return _create_referring(root, array, array.layout)
     return root.create_array(
         array.name,
         shape=array.shape,
@@ -176,6 +185,78 @@ def _create(root: zarr.Group, array: ArrayTemplate) -> zarr.Array[Any]:
         dimension_names=[plain_dim(dim) for dim in array.dims],
         attributes=stored_attributes(array.dtype, array.attributes),
         fill_value=fill_of(array.dtype, array.attributes),
+        compressors=compressors(array.compression, array.dtype),
+    )
+
+
+def _create_referring(root: zarr.Group, array: ArrayTemplate, layout: Layout) -> zarr.Array[Any]:
+    """An array whose chunks are those of files, decoded as these are stored."""
+    filters: list[ArrayArrayCodec] = []
+    compressing: list[BytesBytesCodec] = []
+    serializer: ArrayBytesCodec | Literal["auto"] = "auto"
+    for said in layout.codecs:
+        codec = codec_of(said)
+        match codec:
+            case ArrayArrayCodec():
+                filters.append(codec)
+            case ArrayBytesCodec():
+                serializer = codec
+            case _:
+                compressing.append(codec)
+    return root.create_array(
+        array.name,
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=layout.chunks,
+        dimension_names=[plain_dim(dim) for dim in array.dims],
+        attributes=stored_attributes(array.dtype, array.attributes),
+        fill_value=fill_of(array.dtype, array.attributes),
+        filters=filters,
+        serializer=serializer,
+        compressors=compressing,
+    )
+
+
+def codec_of(said: Mapping[str, Any]) -> ArrayArrayCodec | ArrayBytesCodec | BytesBytesCodec:
+    """The codec that a layout names.
+
+    Raises
+    ------
+    InvalidInputError
+        If Zarr does not know it here, or cannot be told so of it.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Codecs of NumCodecs have no Zarr specification; Zarr reads them all the same.
+            warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+            found = get_codec_class(str(said["name"])).from_dict(dict(said))
+    except (KeyError, ValueError, TypeError, ImportError) as error:
+        raise InvalidInputError(
+            f"Zarr cannot decode {escaped(str(said.get('name')))!r} here ({words(error)}); install the package that "
+            "brings this codec, here, where functions run, and where the archive is read"
+        ) from error
+    assert isinstance(found, ArrayArrayCodec | ArrayBytesCodec | BytesBytesCodec)
+    return found
+
+
+def compressors(asked: Compression | None, dtype: str) -> Literal["auto"] | BytesBytesCodec | None:
+    """What Zarr compresses the chunks of an array of a type with, those in a shard included."""
+    if asked is None:
+        return "auto"
+    item = 1 if dtype == STRING else np.dtype(dtype).itemsize
+    match asked.codec:
+        case "none":
+            return None
+        case "zstd":
+            return ZstdCodec(level=asked.level)
+        case "gzip":
+            return GzipCodec(level=asked.level)
+    # Shuffled by another length than that of an element, values compress worse than not shuffled at all.
+    return BloscCodec(
+        typesize=item if item <= BLOSC_MOST_ITEM else 1,
+        cname=cast("BloscCnameLiteral", asked.compressor),
+        clevel=asked.level,
+        shuffle=cast("BloscShuffleLiteral", asked.shuffle),
     )
 
 

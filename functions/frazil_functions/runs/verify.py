@@ -2,13 +2,15 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from frazil_functions.errors import InvalidInputError, VerificationError
+from frazil_functions.plan import Plan, held_nbytes, sources_of
 from frazil_functions.records import Verify
+from frazil_functions.regions import Region
 from frazil_functions.tasks import RegionReceipt
-from frazil_functions.writing.verifying import RegionCheck, VerifyTask, verify_task
+from frazil_functions.writing.verifying import Referred, RegionCheck, VerifyTask, verify_task
 
 VERIFY: Final[tuple[Verify, ...]] = ("none", "sample", "full")
 
@@ -62,8 +64,10 @@ class Reading:
             raise InvalidInputError(f"verify is {self.mode!r}; choose from {', '.join(VERIFY)}")
 
 
-def read_back(fork: bytes, group: str, written: Sequence[RegionReceipt], reading: Reading, seed: str) -> int:
+def read_back(fork: bytes, plan: Plan, written: Sequence[RegionReceipt], reading: Reading, seed: str) -> int:
     """Read regions of the committed snapshot and compare their checksums; return how many.
+
+    Regions that refer to files are held against these.
 
     Raises
     ------
@@ -72,12 +76,14 @@ def read_back(fork: bytes, group: str, written: Sequence[RegionReceipt], reading
     """
     if reading.mode == "none" or not written:
         return 0
+    if plan.layouts:  # what is read of references is a few chunks of each region
+        written = [replace(one, nbytes=held_nbytes(plan.template, one.region, plan.referring)) for one in written]
     some = sample(written, seed) if reading.mode == "sample" else list(written)
     parts = [tuple(some)] if reading.mode == "sample" else _split(some, reading.workers)
-    tasks = [VerifyTask(group, fork, tuple(one.region for one in part)) for part in parts]
+    tasks = [_task(fork, plan, [one.region for one in part], every=reading.mode == "full") for part in parts]
     checks = list(read_here(tasks) if reading.mode == "sample" else reading.read(tasks))
     # What a function says it was to read counts for nothing; what was written is known here.
-    wanted = {one.region: one.crc32c for one in some}
+    wanted = {one.region: 0 if one.region.array in plan.layouts else one.crc32c for one in some}
     if len(checks) != len(wanted) or {check.region for check in checks} != wanted.keys():
         raise VerificationError("functions did not read every region back; nothing was published")
     wrong = [check for check in checks if check.problem or check.crc32c != wanted[check.region]]
@@ -95,6 +101,18 @@ def read_back(fork: bytes, group: str, written: Sequence[RegionReceipt], reading
             [check.region for check in wrong],
         )
     return len(checks)
+
+
+def _task(fork: bytes, plan: Plan, regions: Sequence[Region], *, every: bool) -> VerifyTask:
+    template, referred = plan.template, None
+    names = tuple(name for name in plan.layouts if any(region.array == name for region in regions))
+    if names:
+        spans = [(source.start, source.stop) for source in plan.sources]
+        inner = [region.within(template.extents) for region in regions]
+        first, behind = sources_of(inner, template.append_dim, spans)
+        sources = plan.sources[first:behind]
+        referred = Referred(names, sources, template.append_dim, template.extents, every=every)
+    return VerifyTask(plan.target.group, fork, tuple(regions), referred, stored=plan.materializes)
 
 
 def _split(written: Sequence[RegionReceipt], count: int) -> list[tuple[RegionReceipt, ...]]:

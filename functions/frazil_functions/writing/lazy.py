@@ -4,6 +4,7 @@ A slice of a file is a lazy variable of Xarray with the encoding of its target; 
 the graph that its chunks need, and no more. Where they are written is not known here.
 """
 
+import io
 import pickle
 import zlib
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import xarray as xr
+from xarray.backends import CachingFileManager
 from xarray.backends.zarr import encode_zarr_variable
 
 from frazil_functions.errors import FrazilError, SourceError, UnreachableSourceError
@@ -157,6 +159,11 @@ def computed(pickled: bytes, buffers: Sequence[bytes], regions: Sequence[Region]
     return _run(pickled, buffers, regions, lambda slices: slices.compute())
 
 
+def computed_anew(pickled: bytes, buffers: Sequence[bytes], regions: Sequence[Region]) -> list[Values]:
+    """As `computed`, with files that are opened again: Xarray keeps them open, for other slices of the same dataset."""
+    return _run(pickled, buffers, regions, lambda slices: slices.compute(), _Reopening)
+
+
 def computed_parts(
     pickled: bytes, buffers: Sequence[bytes], regions: Sequence[Region], units: Sequence[tuple[int, ...]]
 ) -> list[Part]:
@@ -184,11 +191,33 @@ def computed_parts(
     return _run(pickled, buffers, regions, parts)
 
 
-def _run[T](pickled: bytes, buffers: Sequence[bytes], regions: Sequence[Region], how: Callable[[Slices], T]) -> T:
+class _Reopened(CachingFileManager[Any]):
+    """A file that is closed for all who share it, so that the next who reads it opens it again."""
+
+    def __setstate__(self, state: Any) -> None:  # noqa: ANN401 - Xarray's own
+        super().__setstate__(state)
+        self.close()
+
+
+class _Reopening(pickle.Unpickler):
+    """Loads slices whose files are opened again."""
+
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - a class or a function
+        found = super().find_class(module, name)
+        return _Reopened if found is CachingFileManager else found
+
+
+def _run[T](
+    pickled: bytes,
+    buffers: Sequence[bytes],
+    regions: Sequence[Region],
+    how: Callable[[Slices], T],
+    unpickler: type[pickle.Unpickler] = pickle.Unpickler,
+) -> T:
     """Load slices and compute them somehow; raises as `computed_parts` does."""
     where = ", ".join(map(str, regions))
     try:
-        slices: Slices = pickle.loads(pickled, buffers=buffers)  # noqa: S301 - from the client, as the code is
+        slices: Slices = unpickler(io.BytesIO(pickled), buffers=buffers).load()
         return how(slices)
     except FrazilError:
         raise

@@ -24,8 +24,11 @@ from zarr.storage import StorePath
 from frazil_functions import versions
 from frazil_functions.errors import BackendError
 from frazil_functions.forks import dump_fork, load_fork
+from frazil_functions.reading.encoding import Values, checksum
+from frazil_functions.regions import Region
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.tasks import Receipt, RegionReceipt, WriteTask, Written
+from frazil_functions.text import words
 from frazil_functions.writing.clocks import Clock, Stretch
 from frazil_functions.writing.targets import Target, open_targets, target_of
 
@@ -33,6 +36,10 @@ logger = logging.getLogger(__name__)
 
 _LONGEST_SECONDS: Final = 60.0
 """How long a task goes on at most before what it wrote is put into the run directory."""
+
+
+_MOST_UNITS: Final = 65_536
+"""How many write units a receipt holds at most, and those of one region more: who admits it looks at each of them."""
 
 
 def next_wait(seconds: float) -> float:
@@ -58,6 +65,8 @@ class Part:
         Whether one of them is written in part, and will not be written further.
     settled
         Whether its receipt is being put, or put.
+    units
+        How many write units are written.
     """
 
     forks: tuple[icechunk.ForkSession, ...]
@@ -66,6 +75,27 @@ class Part:
     pending: int = 0
     failed: bool = False
     settled: bool = False
+    units: int = 0
+
+
+async def write_region(region: Region, values: Values, part: Part) -> RegionReceipt:
+    """Write one region's values into every fork of a part.
+
+    Raises
+    ------
+    BackendError
+        If a repository cannot be written.
+    """
+    targets = [named[region.array] for named in part.targets]
+    crc = await asyncio.to_thread(checksum, values)
+    writes = (target.array.async_array.setitem(region.slices, values) for target in targets)
+    # All of them are waited for, so that none goes on behind the error of another.
+    for error in await asyncio.gather(*writes, return_exceptions=True):
+        if isinstance(error, icechunk.IcechunkError):
+            raise BackendError(f"{region} could not be written: {words(error)}") from error
+        if error is not None:
+            raise error
+    return RegionReceipt(region, targets[-1].grid.count(region), values.nbytes, crc)
 
 
 class Parts:
@@ -115,15 +145,34 @@ class Parts:
         """The same array in every repository, the primary last; nothing is written through them."""
         return [targets[name] for targets in self._targets]
 
+    @property
+    def clean(self) -> icechunk.ForkSession:
+        """The primary's fork as it was, with what its base holds; nothing is written into it."""
+        return self._clean[-1]
+
     def begin(self) -> Part:
         """The part that the next region goes into. The region is pending until `end`."""
         self._turn()
         if self._current is None:
-            forks = tuple(clean.fork() for clean in self._clean)
-            pairs = zip(self._targets, forks, strict=True)
-            self._current = Part(forks, tuple(_rebound(targets, fork) for targets, fork in pairs))
+            self._current = self.trial()
         self._current.pending += 1
         return self._current
+
+    def trial(self) -> Part:
+        """A part of its own, which becomes no receipt unless it is admitted to another."""
+        forks = tuple(clean.fork() for clean in self._clean)
+        pairs = zip(self._targets, forks, strict=True)
+        return Part(forks, tuple(_rebound(targets, fork) for targets, fork in pairs))
+
+    def admit(self, number: int, trial: Part, written: RegionReceipt) -> None:
+        """Take over a region that was written into a part of its own."""
+        part, done = self.begin(), None
+        try:
+            for fork, own in zip(part.forks, trial.forks, strict=True):
+                fork.merge(own)
+            done = written
+        finally:
+            self.end(part, number, done)
 
     def end(self, part: Part, number: int, written: RegionReceipt | None) -> None:
         """A region of a part is written, or has failed if there is nothing to say of it."""
@@ -132,6 +181,7 @@ class Parts:
             part.failed = True
         else:
             part.written[number] = written
+            part.units += written.units
         self._turn()
         self._settle(part)
 
@@ -153,10 +203,11 @@ class Parts:
 
     def _turn(self) -> None:
         """Close the current part if it is time; it is settled once nothing in it is pending."""
-        if self._current is None or time.monotonic() < self._due:
+        due = time.monotonic() >= self._due
+        if self._current is None or not (due or self._current.units >= _MOST_UNITS):
             return
         part, self._current = self._current, None
-        self._interval = next_wait(self._interval)
+        self._interval = next_wait(self._interval) if due else self._interval
         self._due = time.monotonic() + self._interval
         self._timer.cancel()
         self._timer = self._timed()
@@ -196,7 +247,7 @@ class Parts:
                 seconds=stretch.seconds,
                 read_seconds=stretch.read_seconds,
                 write_seconds=stretch.write_seconds,
-                peak_memory_bytes=_peak_memory(),
+                peak_memory_bytes=peak_memory(),
                 host=socket.gethostname(),
                 versions=versions.versions(),
             )
@@ -235,6 +286,7 @@ def _in_fork(array: zarr.Array[Any], fork: icechunk.ForkSession) -> zarr.Array[A
     return zarr.Array(zarr.AsyncArray(metadata=array.metadata, store_path=StorePath(fork.store, array.path)))
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
+    """The largest resident size of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 import zarr.errors
 
+from frazil_functions.damage import file_damage
 from frazil_functions.errors import BackendError, ConflictError, SourceError
 from frazil_functions.grids import WriteGrid
 from frazil_functions.reading.encoding import (
@@ -86,6 +87,10 @@ async def completed(region: Region, inner: Region, values: Values, targets: Sequ
     ------
     ConflictError
         If the repositories hold different values there.
+    SourceError
+        If a file that they refer to there is gone, has changed, or is shorter than it was.
+    BackendError
+        If a repository cannot be read.
     """
     if inner == region:
         return values
@@ -97,6 +102,9 @@ async def completed(region: Region, inner: Region, values: Values, targets: Sequ
         try:
             held = [native(np.asarray(await target.array.async_array.getitem(part.slices))) for target in targets]
         except icechunk.IcechunkError as error:
+            told = file_damage(error)
+            if told:
+                raise SourceError(f"{part}, which is to stay, could not be read: {told}") from error
             raise BackendError(f"{part}, which is to stay, could not be read: {words(error)}") from error
         if len({checksum(one) for one in held}) > 1:
             raise ConflictError(

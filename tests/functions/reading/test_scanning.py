@@ -1,3 +1,6 @@
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +209,30 @@ def half_precision(path: Path) -> Path:
 def test_half_precision_is_read_with_the_engine_that_can(tmp_path: Path) -> None:
     (file,) = scan(half_precision(tmp_path / "a.nc")).files
     assert (file.engine, file.variables["v"].dtype) == ("h5netcdf", "<f2")
+
+
+def in_a_group(path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file["v"] = np.arange(3.0)
+        file["deep/below/w"] = np.arange(3, dtype="f2")
+    return path
+
+
+def as_xarray_writes_it(path: Path) -> Path:
+    xr.Dataset({"v": ("x", np.arange(3, dtype="f2"))}, {"x": np.arange(3)}).to_netcdf(path, engine="h5netcdf")
+    return path
+
+
+@pytest.mark.parametrize("made", [in_a_group, as_xarray_writes_it])
+def test_the_netcdf_library_never_sees_half_precision(tmp_path: Path, made: Callable[[Path], Path]) -> None:
+    # In a process of its own, for the library ends it.
+    code = "import sys; from frazil_functions.reading.opening import open_raw; open_raw(sys.argv[1], 'netcdf4')"
+    path = made(tmp_path / "half.nc")
+    ended = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "has half-precision numbers, which the netcdf4 engine cannot read" in ended.stderr
+    (file,) = scan(path).files
+    assert (file.engine, file.error) == ("h5netcdf", None)
 
 
 def test_half_precision_is_refused_with_the_engine_that_would_crash(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 import dataclasses
 import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import h5py
+import iris_sample_data
 import netCDF4
 import numpy as np
 import pytest
@@ -239,11 +242,19 @@ def test_an_engine_that_is_not_installed_is_refused_with_those_that_are() -> Non
         check_engine("hdf9")
 
 
-def test_grib_without_its_engine_says_what_is_missing(tmp_path: Path) -> None:
+def test_grib_is_opened_with_the_engine_for_it_that_is_installed() -> None:
+    file = str(Path(iris_sample_data.__file__).parent / "sample_data" / "polar_stereo.grib2")
+    engine = guess_engine(file)
+    assert engine in engines()
+    with open_raw(file, engine) as opened:
+        assert opened.sizes
+
+
+def test_grib_without_an_engine_for_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.grib").write_bytes(b"GRIB" + bytes(100))
+    others = {name: one for name, one in xr.backends.list_engines().items() if name not in {"cfgrib", "gribberish"}}
+    monkeypatch.setattr(xr.backends, "list_engines", lambda: others)
     engine = guess_engine(str(tmp_path / "a.grib"))
-    assert engine == "cfgrib"
-    assert engine not in engines()
     with pytest.raises(SourceError, match=r"'cfgrib'.*Install the package"):
         open_raw(str(tmp_path / "a.grib"), engine)
 
@@ -336,3 +347,23 @@ def test_a_zarr_hierarchy_has_the_fingerprint_of_its_metadata(tmp_path: Path, za
             first = source
     with FileSources([first], "time") as sources, pytest.raises(SourceError, match="has changed"):
         sources.read(Region("v", (("time", 0, 2),)), "<i8", {})
+
+
+LARGE_HALF = """
+import sys
+import numpy as np, xarray as xr
+from frazil_functions.reading.opening import HalfPrecisionError, guess_engine, open_raw
+v = np.ones((300, 5000), "f2")
+xr.Dataset({"v": (("t", "x"), v)}, {"t": np.arange(300)}).to_netcdf(sys.argv[1], engine="h5netcdf")
+try:
+    open_raw(sys.argv[1], "netcdf4")
+except HalfPrecisionError as error:
+    print(error)
+"""
+
+
+def test_half_precision_is_told_before_the_library_that_crashes_at_it_sees_the_file(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE_HALF, str(tmp_path / "half.nc")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "--engine h5netcdf" in done.stdout) == (0, True), done.stderr

@@ -4,7 +4,9 @@ from typing import Any
 import icechunk
 import numpy as np
 import pytest
+import zarr
 from tests.functions.conftest import clean_fork, commit_template, write, write_task_of
+from zarr.codecs import GzipCodec
 
 from frazil_functions.errors import ReceiptError, VerificationError
 from frazil_functions.forks import load_fork
@@ -81,6 +83,20 @@ def test_a_chunk_that_is_altered_is_found(
     path.write_bytes(data)
     checks = verify_task(task(repo, written))
     assert equal(checks, written) == [False, True, True, True]
+
+
+def test_a_chunk_that_gzip_finds_altered_is_found(tmp_path: Path) -> None:
+    repo = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "repo")))
+    session = repo.writable_session("main")
+    values = np.random.default_rng(0).normal(size=3000)
+    zarr.create_array(session.store, name="v", data=values, compressors=GzipCodec(), dimension_names=["x"])
+    session.commit("data")
+    path = chunks(tmp_path)[-1]
+    data = bytearray(path.read_bytes())
+    data[-6] ^= 1  # in the checksum of the stream
+    path.write_bytes(data)
+    (check,) = verify_task(VerifyTask("", clean_fork(repo), (Region("v", (("x", 0, 3000),)),)))
+    assert "CRC check failed" in check.problem
 
 
 def test_chunks_that_changed_places_are_found(repo: icechunk.Repository, written: Receipt, tmp_path: Path) -> None:
