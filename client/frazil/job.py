@@ -1,31 +1,47 @@
 """The main job: plan what files become, and run it; `frazil.running` tells what a run does."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, SupportsIndex, get_args
+from typing import Literal, SupportsIndex, TypedDict, Unpack, get_args
 
 import icechunk
 import xarray as xr
 
+from frazil.advising.wish import auto_of
+from frazil.costing.estimate import estimate_plan
+from frazil.costing.memory import check_memory
+from frazil.costing.prices import load_prices
+from frazil.costing.telling import brief
 from frazil.execute import Retry
 from frazil.execution.executor import Executor
+from frazil.lazy.given import Given, GivenCarrier
 from frazil.lazy.planned import Dataset, bounded, check_whole, given_sources, marked
 from frazil.planning.compare import Accept
+from frazil.planning.following import check_kept
 from frazil.planning.inputs import expand
 from frazil.planning.labels import Gaps
+from frazil.planning.lossy import Survey, stored_of
 from frazil.planning.make import make_plan
-from frazil.planning.options import OnAttrs, OnOverlap, Options, Span
+from frazil.planning.options import Fallback, OnAttrs, OnOverlap, Options, Span, Virtual
+from frazil.planning.rounding import Keepbits, Overflow, Pack, Rounding, check_rounding
 from frazil.planning.scan import Wanted, scan_sources
+from frazil.planning.survey import survey_plan
 from frazil.planning.target import Target, plan_target
-from frazil.report import Listener, Progress, Result, silent
+from frazil.report import Listener, Progress, Result, silent, tell_plan
 from frazil.running import run, using
+from frazil.template.compression import CompressionChoice
+from frazil_functions.authorising import Named, accesses_of, naming_containers
+from frazil_functions.containers import Container, distinct
 from frazil_functions.errors import InvalidInputError, nearest
+from frazil_functions.missing import CheckedVariables, MissingCheck
 from frazil_functions.plan import Mode, Plan, PlanTarget
 from frazil_functions.records import Verify
 from frazil_functions.repositories import Location
 from frazil_functions.runs.start import runs_of
 from frazil_functions.runs.status import unfinished_in
+from frazil_functions.writing.surveying import Found
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +56,9 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     mode: Mode = "create",
     group: str = "",
     branch: str = "main",
-    chunks: Mapping[str, int] | None = None,
+    chunks: Mapping[str, int] | str | None = None,
     shards: Mapping[str, int] | None = None,
+    compression: str | Sequence[str] | Mapping[str, str] | None = None,
     append_dim: str | None = None,
     variables: str | Sequence[str] | None = None,
     engine: str | None = None,
@@ -51,6 +68,14 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     region: Mapping[str, slice | Span] | Literal["auto"] = "auto",
     reorder: bool = False,
     on_attrs: OnAttrs | None = None,
+    pack: Pack = False,
+    pack_range: Mapping[str, tuple[float, float]] | None = None,
+    pack_overflow: Overflow = "error",
+    keepbits: Mapping[str, Keepbits] | None = None,
+    virtual: bool = False,
+    load: str | Sequence[str] | None = None,
+    fallback: Fallback = "refuse",
+    containers: Named | Iterable[Named] = (),
     replicas: Iterable[Target] = (),
     workers: int | None = None,
     executor: Executor | None = None,
@@ -75,7 +100,13 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
         The branch to publish on.
     chunks, shards
         Lengths along dimensions, in elements; -1 for all of a dimension. What is not named gets
-        chunks of about 16 MiB, and no shards.
+        chunks of about 16 MiB, and no shards. Chunks may be "auto:temporal", "auto:spatial" or "auto:balanced", with
+        a size as in "auto:temporal:64MiB" or without: `frazil.analyze` shows which these are.
+    compression
+        How chunks of new arrays are compressed: "fast", "balanced" (the default) or "small", or a codec with its level:
+        "zstd:3", "gzip:5", "blosc:lz4:5:bitshuffle", "none"; of one variable as in "tas=zstd:3". Or several of these,
+        or a mapping of variables to such, "*" for the others. Labels and coordinates keep Zarr's own default unless
+        they are named.
     append_dim
         The dimension that the files follow each other on; inferred where only one can be meant.
     variables
@@ -101,6 +132,28 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     on_attrs
         What becomes of attributes that differ from the group's: "error" (the default of "region"), "keep" (that of
         "append" and "add"), or "update" (that of "modify").
+    pack
+        Floating-point variables that are stored as whole numbers with a scale and an offset: True for all that can be
+        (as int16), a type, or a mapping of variables to types (int8, int16, int32 and those without a sign).
+    pack_range
+        The least and the largest value of variables that are packed; by default what `valid_min`, `valid_max` or
+        `valid_range` say, and else what functions find, which look at all values before anything is written.
+    pack_overflow
+        What becomes of values out of that range: "error" refuses them, "clip" stores the end of the range.
+    keepbits
+        Floating-point variables that are rounded to so many bits of their mantissa, by name; "auto" for those bits
+        that hold 99 % of the information, as functions find it.
+    virtual
+        Whether to write references into the files in place of their values.
+    load
+        Variables whose values are copied all the same.
+    fallback
+        What becomes of files that are stored otherwise than the array is: "refuse" them, or copy their values
+        ("native").
+    containers
+        The places that references may lead into, as `frazil.open_repository` takes them: a prefix ("s3://raw/",
+        "file:///data/"), with options or without, or several. Each file that is referred to lies in one of them, or in
+        one that the repository declares. Without `virtual`, those of an archive that has references already.
     replicas
         Other repositories that get the same, each on the same branch; they are published first.
     workers
@@ -118,16 +171,26 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
     Raises
     ------
     InvalidInputError
-        If anything about the files, the labels, the chunks or the target does not fit.
+        If anything about the files, the labels, the chunks or the target does not fit, or functions have less memory
+        than a region needs.
     BackendError
         If the repository cannot be reached.
     """
     if mode not in get_args(Mode.__value__):
         raise InvalidInputError(f"mode cannot be {mode!r}; {nearest(mode, get_args(Mode.__value__))}")
     _check_options(mode, region=region, on_overlap=on_overlap, on_attrs=on_attrs, cut=bool(chunks or shards))
-    target, existing = plan_target(repo, PlanTarget(None, group.strip("/"), branch, None, mode), replicas)
-    wanted = Wanted(engine, append_dim, None if variables is None else _several(variables))
-    urls = () if isinstance(sources, xr.Dataset | xr.DataArray | xr.DataTree) else expand(_files(sources))
+    rounding = Rounding.of(pack, pack_range, pack_overflow, keepbits)
+    check_rounding(mode, rounding)
+    chosen = _compression(mode, compression)
+    auto = auto_of(chunks) if isinstance(chunks, str) else None
+    refers = Virtual.of(virtual, several(load or ()), fallback, rounding)
+    asked = PlanTarget(None, group.strip("/"), branch, None, mode, containers=containers_of(containers))
+    files = _referred(sources) if refers is not None else ()
+    target, existing = plan_target(repo, asked, replicas, files)
+    wanted = Wanted(engine, append_dim, None if variables is None else several(variables), layouts=refers is not None)
+    urls = files
+    if not urls and not isinstance(sources, xr.Dataset | xr.DataArray | xr.DataTree):
+        urls = expand(named_files(sources))
     with using(executor) as calls:
         grown, given = existing if mode == "append" else None, None
         if isinstance(sources, xr.Dataset | xr.DataArray | xr.DataTree):
@@ -135,82 +198,124 @@ def plan(  # noqa: PLR0913 - the options of a job, each once
         else:
             found = scan_sources(urls, wanted, calls, listener, grown)
         options = Options(
-            chunks=dict(chunks or {}),
+            chunks={} if isinstance(chunks, str) else dict(chunks or {}),
             shards=dict(shards or {}),
+            compression=chosen,
+            auto=auto,
             gaps=gaps,
-            accept=frozenset(_several(accept)),
+            accept=frozenset(several(accept)),
             on_overlap=on_overlap,
-            region=_spans(region),
+            region=spans(region),
             reorder=reorder,
             on_attrs=on_attrs,
+            rounding=rounding,
+            virtual=refers,
             workers=calls.workers if workers is None else workers,
         )
-    listener(Progress("plan"))
-    if existing is not None:
-        existing = existing.digested(found.append_dim or "")
-    if given is None:
-        return make_plan(found, target, options, existing)
-    return marked(check_whole(make_plan(found, target, bounded(options, given), existing)), given)
+        listener(Progress("plan"))
+        if existing is not None:
+            with naming_containers("the group"):
+                existing = existing.digested(found.append_dim or "")
+        options = options if given is None else bounded(options, given)
+        made = make_plan(found, target, options, existing)
+        if existing is not None:
+            for one in (existing, *existing.replicas):
+                check_kept(made, one)
+        limits = calls.limits()
+        check_memory(made, limits)
+        if options.rounding:
+            survey = _surveying(calls, listener, given)
+            options = replace(options, stored=stored_of(made, found.files, options.rounding, survey))
+            made = make_plan(found, target, options, existing)
+        made = made if given is None else marked(check_whole(made), given)
+        expected = estimate_plan(made, limits, workers=options.workers)
+    for warning in expected.warnings:
+        logger.warning("%s", warning)
+    return tell_plan(replace(made, expected=brief(expected)))
+
+
+def _surveying(calls: Executor, listener: Listener, given: Given | None) -> Survey:
+    """What looks at the values of a plan's arrays."""
+
+    def survey(plan: Plan, names: Collection[str], sampled: Collection[str]) -> Mapping[str, Found]:
+        carrier = None if given is None else GivenCarrier(given, marked(plan, given))
+        return survey_plan(plan, names, sampled, calls, listener, carrier)
+
+    return survey
+
+
+class PlanOptions(TypedDict, total=False):
+    """The options of `plan` by their names, for what plans as a part of more; `plan` says what they mean."""
+
+    mode: Mode
+    group: str
+    branch: str
+    chunks: Mapping[str, int] | str | None
+    shards: Mapping[str, int] | None
+    compression: str | Sequence[str] | Mapping[str, str] | None
+    append_dim: str | None
+    variables: str | Sequence[str] | None
+    engine: str | None
+    gaps: Gaps
+    accept: Accept | Iterable[Accept]
+    on_overlap: OnOverlap
+    region: Mapping[str, slice | Span] | Literal["auto"]
+    reorder: bool
+    on_attrs: OnAttrs | None
+    pack: Pack
+    pack_range: Mapping[str, tuple[float, float]] | None
+    pack_overflow: Overflow
+    keepbits: Mapping[str, Keepbits] | None
+    virtual: bool
+    load: str | Sequence[str] | None
+    fallback: Fallback
+    containers: Named | Iterable[Named]
+    replicas: Iterable[Target]
+    workers: int | None
 
 
 def convert(  # noqa: PLR0913 - as above
     sources: Sources,
     repo: Target,
     *,
-    mode: Mode = "create",
-    group: str = "",
-    branch: str = "main",
-    chunks: Mapping[str, int] | None = None,
-    shards: Mapping[str, int] | None = None,
-    append_dim: str | None = None,
-    variables: str | Sequence[str] | None = None,
-    engine: str | None = None,
-    gaps: Gaps = "error",
-    accept: Accept | Iterable[Accept] = (),
-    on_overlap: OnOverlap = "error",
-    region: Mapping[str, slice | Span] | Literal["auto"] = "auto",
-    reorder: bool = False,
-    on_attrs: OnAttrs | None = None,
-    replicas: Iterable[Target] = (),
-    workers: int | None = None,
     executor: Executor | None = None,
     verify: Verify = "sample",
     message: str | None = None,
+    retries_on_missing: int = 0,
+    missing_check_vars: CheckedVariables = "all",
     retry: Retry | None = None,
+    function_logs: bool = False,
     run_id: str | None = None,
     run_directory: str | Path | Location | None = None,
+    prices: str | Path | None = None,
     resume: bool = False,
     listener: Listener = silent,
+    **options: Unpack[PlanOptions],
 ) -> Result:
     """Plan and run: files in, one commit out.
 
-    Parameters and errors are those of `plan` and `run`, and `resume`: whether to go on with a run of the same plan that
-    has not ended, if there is one.
+    Parameters
+    ----------
+    sources, repo
+        As for `plan`.
+    executor, verify, message, retries_on_missing, missing_check_vars, retry, function_logs, run_id, run_directory,
+    prices, listener
+        As for `run`.
+    resume
+        Whether to go on with a run of the same plan that has not ended, if there is one.
+    **options
+        The options of a plan (mode, group, chunks and the others), as `help(frazil.plan)` describes them.
+
+    Raises
+    ------
+    InvalidInputError, ConflictError, IncompleteRunError, BackendError
+        As `plan` and `run` do.
     """
+    MissingCheck.of(retries_on_missing, missing_check_vars)  # before anything is read, as the next
+    load_prices(prices)
     with using(executor) as calls:
         calls.warm()
-        made = plan(
-            sources,
-            repo,
-            mode=mode,
-            group=group,
-            branch=branch,
-            chunks=chunks,
-            shards=shards,
-            append_dim=append_dim,
-            variables=variables,
-            engine=engine,
-            gaps=gaps,
-            accept=accept,
-            on_overlap=on_overlap,
-            region=region,
-            reorder=reorder,
-            on_attrs=on_attrs,
-            replicas=replicas,
-            workers=workers,
-            executor=calls,
-            listener=listener,
-        )
+        made = plan(sources, repo, executor=calls, listener=listener, **options)
         opened = repo if isinstance(repo, icechunk.Repository) else None
         if run_directory is None and run_id is None:
             run_id = _unfinished(made, offered=not resume)
@@ -221,15 +326,25 @@ def convert(  # noqa: PLR0913 - as above
             executor=calls,
             verify=verify,
             message=message,
+            retries_on_missing=retries_on_missing,
+            missing_check_vars=missing_check_vars,
             retry=retry,
+            function_logs=function_logs,
             run_id=run_id,
             run_directory=run_directory,
+            prices=prices,
             listener=listener,
         )
 
 
-def _files(sources: object) -> list[str | Path]:
-    """Sources that are named; whatever else is given is no source."""
+def named_files(sources: object) -> list[str | Path]:
+    """Sources that are named.
+
+    Raises
+    ------
+    InvalidInputError
+        If something else is given.
+    """
     several = [sources] if isinstance(sources, str | Path) else sources
     if not isinstance(several, Iterable) or isinstance(several, Mapping) or hasattr(several, "__array__"):
         raise InvalidInputError(
@@ -248,6 +363,27 @@ def _files(sources: object) -> list[str | Path]:
             )
         found.append(one)
     return found
+
+
+def _referred(sources: Sources) -> tuple[str, ...]:
+    """The files that references are to lead into."""
+    if isinstance(sources, xr.Dataset | xr.DataArray | xr.DataTree):
+        raise InvalidInputError(
+            f"virtual writes references into files, and the source is a {type(sources).__name__}; name the files, or "
+            "leave out virtual"
+        )
+    return tuple(expand(named_files(sources)))
+
+
+def containers_of(given: Named | Iterable[Named]) -> tuple[Container, ...]:
+    """The containers of a plan, which holds no credentials."""
+    found = accesses_of(given)
+    if any(one.credentials is not None for one in found.values()):
+        raise InvalidInputError(
+            "containers are given with credentials, which are no part of a plan: functions have those of their "
+            "environment. Give the prefixes alone"
+        )
+    return distinct(one.container for one in found.values())
 
 
 def _check_options(
@@ -273,7 +409,15 @@ def _check_options(
             )
 
 
-def _spans(region: Mapping[str, slice | Span] | Literal["auto"]) -> dict[str, Span]:
+def _compression(mode: Mode, asked: str | Sequence[str] | Mapping[str, str] | None) -> CompressionChoice:
+    """What was asked for, refused where no array is made."""
+    if asked is not None and mode in {"append", "region"}:
+        what = "an append" if mode == "append" else "a region"
+        raise InvalidInputError(f"{what} keeps the compression that arrays have; leave out compression")
+    return CompressionChoice.of(asked)
+
+
+def spans(region: Mapping[str, slice | Span] | Literal["auto"]) -> dict[str, Span]:
     """A region as half-open ranges; dimensions that lie where their labels do are left out."""
     if region == "auto":
         return {}
@@ -319,6 +463,6 @@ def _unfinished(plan: Plan, *, offered: bool) -> str | None:
     return found[0].run_id if found and not offered else None
 
 
-def _several[N: str](names: N | Iterable[N]) -> tuple[N, ...]:
+def several[N: str](names: N | Iterable[N]) -> tuple[N, ...]:
     """Names, of which a single one may stand for itself."""
     return (names,) if isinstance(names, str) else tuple(names)

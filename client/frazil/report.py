@@ -1,10 +1,16 @@
-"""What a run tells while it goes on, and what it says in the end."""
+"""What a run tells while it goes on, what it logs, and what it says in the end."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
+from frazil_functions.logs import FunctionLog, LogRequest, this_process
+from frazil_functions.plan import Plan
 from frazil_functions.tasks import Receipt
+from frazil_functions.text import size
+
+logger = logging.getLogger(__name__)
 
 type Stage = Literal["scan", "plan", "template", "write", "verify", "publish", "done"]
 
@@ -33,6 +39,62 @@ class Progress:
     run_id: str = ""
 
 
+_FUNCTIONS: Final = logging.getLogger("frazil.functions")
+"""What functions logged, in this process."""
+
+_SHOWN_SOURCES: Final = 50
+"""How many sources of a plan are told of one by one; the others are for who debugs."""
+
+
+def log_request(*, asked: bool) -> LogRequest | None:
+    """What functions are to return of what they log: as much as is shown here."""
+    return LogRequest(_FUNCTIONS.getEffectiveLevel(), this_process()) if asked else None
+
+
+def relay(log: FunctionLog, run_id: str, task: int) -> None:
+    """Log here what a function logged, which is whatever somebody put there, as lines of harmless text."""
+    log = log.harmless()
+    of = {"run_id": run_id, "task": task}
+    if log.dropped:
+        _FUNCTIONS.info("task %d logged %d more lines before", task, log.dropped, extra=of)
+    for line in log.lines:
+        said = {"function_logger": line.logger, "function_time": line.time}
+        _FUNCTIONS.log(line.level, "task %d, %s: %s", task, line.logger, line.message, extra=of | said)
+
+
+def tell_plan(plan: Plan) -> Plan:
+    """Log what a plan has decided: where sources lie, and how they are cut; returns the plan."""
+    dim = plan.template.append_dim
+    for number, source in enumerate(plan.sources):
+        level = logging.INFO if number < _SHOWN_SOURCES else logging.DEBUG
+        if dim is not None and source.stop:
+            where = f"{dim} {source.start}:{source.stop}"
+        else:
+            where = f"all of {plan.target.group or 'the root group'}"
+        logger.log(
+            level, "%s -> %s", source.url, where, extra={"event": "source", "source": source.url, "place": where}
+        )
+    if len(plan.sources) > _SHOWN_SOURCES:
+        logger.info("and %d more sources", len(plan.sources) - _SHOWN_SOURCES)
+    counts = {
+        "sources": len(plan.sources),
+        "regions": plan.region_count,
+        "tasks": len(plan.tasks),
+        "bytes": plan.nbytes,
+    }
+    logger.info(
+        "planned %d regions in %d tasks, %s, for %r on %r (%s)",
+        plan.region_count,
+        len(plan.tasks),
+        size(plan.nbytes),
+        f"/{plan.target.group}",
+        plan.target.branch,
+        plan.target.mode,
+        extra={"event": "planned", **counts},
+    )
+    return plan
+
+
 type Listener = Callable[[Progress], None]
 """Told of every step, from the job's thread or, while functions write, from another; it must not raise."""
 
@@ -47,23 +109,58 @@ class Spent:
 
     Attributes
     ----------
+    seconds
+        Of all tasks, from when they began to their last receipts.
     read_seconds, write_seconds
         Spent reading, and encoding and writing.
     peak_memory_bytes
         The largest resident size of any of them.
+    units
+        How many write units their receipts hold.
+    calls
+        How many calls were made.
     """
 
+    seconds: float = 0.0
     read_seconds: float = 0.0
     write_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    units: int = 0
+    calls: int = 0
 
     def plus(self, receipt: Receipt) -> "Spent":
         """With what one more receipt says."""
         return Spent(
+            self.seconds + receipt.seconds,
             self.read_seconds + receipt.read_seconds,
             self.write_seconds + receipt.write_seconds,
             max(self.peak_memory_bytes, receipt.peak_memory_bytes),
+            self.units + sum(one.units for one in receipt.regions),
+            self.calls,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """An amount as it was estimated, and as it turned out.
+
+    Attributes
+    ----------
+    what
+        What it is an amount of.
+    unit
+        What it is counted in.
+    low, high
+        From what to what it was expected to be.
+    actual
+        What it was; None if nobody can tell.
+    """
+
+    what: str
+    unit: str
+    low: float
+    high: float
+    actual: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +189,11 @@ class Result:
         Spent in functions reading, and encoding and writing, added up.
     already_published
         Whether the run had been published before; nothing was done then.
+    compared
+        What the run was estimated to take, beside what it took, as far as the client can tell; nothing where the run
+        was published before.
+    containers
+        The places that references of the plan's repositories may lead into, which a reader authorises.
     """
 
     run_id: str
@@ -108,3 +210,5 @@ class Result:
     read_seconds: float
     write_seconds: float
     already_published: bool = False
+    compared: tuple[Compared, ...] = ()
+    containers: tuple[str, ...] = ()

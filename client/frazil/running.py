@@ -1,23 +1,31 @@
 """Running: execute a plan or what is left of one, and publish it; and what runs there are."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import icechunk
 
+from frazil.costing.compare import compare
+from frazil.costing.estimate import estimate_plan
+from frazil.costing.memory import check_memory
+from frazil.costing.prices import PriceTable, load_prices
 from frazil.execute import Retry, execute
 from frazil.execution.executor import Executor
 from frazil.execution.lithops import LithopsExecutor
 from frazil.execution.results import results
 from frazil.lazy.planned import Dataset, carrier_of
 from frazil.planning.target import Target
-from frazil.report import Listener, Progress, Result, Spent, Stage, silent
+from frazil.report import Listener, Progress, Result, Spent, Stage, log_request, silent
 from frazil_functions import handler
+from frazil_functions.declaring import declared_by
 from frazil_functions.errors import FrazilError, InvalidInputError, nearest
-from frazil_functions.plan import Plan
+from frazil_functions.logs import LogRequest, redacted
+from frazil_functions.missing import CheckedVariables, MissingCheck
+from frazil_functions.plan import NEW_GROUP, Plan
 from frazil_functions.records import Verify, Wishes
 from frazil_functions.repositories import Location, locate, location_of
 from frazil_functions.rundir import RunDirectory, RunOutcome, list_runs
@@ -26,7 +34,10 @@ from frazil_functions.runs.run import Run, open_run
 from frazil_functions.runs.start import directory_at, directory_of, new_run_id, runs_of, start
 from frazil_functions.runs.status import RunStatus, runs_in
 from frazil_functions.runs.verify import Reading
+from frazil_functions.text import size
 from frazil_functions.writing.verifying import RegionCheck, VerifyTask, load_checks
+
+logger = logging.getLogger(__name__)
 
 
 def run(  # noqa: PLR0913 - as above
@@ -37,9 +48,13 @@ def run(  # noqa: PLR0913 - as above
     executor: Executor | None = None,
     verify: Verify = "sample",
     message: str | None = None,
+    retries_on_missing: int = 0,
+    missing_check_vars: CheckedVariables = "all",
     retry: Retry | None = None,
+    function_logs: bool = False,
     run_id: str | None = None,
     run_directory: str | Path | Location | None = None,
+    prices: str | Path | None = None,
     listener: Listener = silent,
 ) -> Result:
     """Execute a plan: write everything in it and publish it as one commit, or publish nothing.
@@ -60,13 +75,22 @@ def run(  # noqa: PLR0913 - as above
         Whether to read nothing back, a sample, or everything ("none", "sample", "full").
     message
         Of the commit.
+    retries_on_missing
+        How often a region is written again whose values are missing where its source has them, or the other way around,
+        once it is read a second time; 0 to read it once and look at nothing.
+    missing_check_vars
+        The variables that this is done for; "all", or names.
     retry
         How often a task that fails is tried again.
+    function_logs
+        Whether what functions log comes back with what they return, and is logged here by `frazil.functions`.
     run_id
         The run's name; by default one that no other run has. A run of the same name and plan is joined;
         one that is published already is left as it is, and its result says so.
     run_directory
         The folder or URL where the run lives; by default a folder of the run's name beside the repository.
+    prices
+        A file of prices, in place of those that Frazil has, for what the result says of dollars.
     listener
         Told how far the run is.
 
@@ -78,20 +102,26 @@ def run(  # noqa: PLR0913 - as above
     Raises
     ------
     InvalidInputError
-        If the plan does not prove, or the repository was opened with keys that would travel.
+        If the plan does not prove, was made against another repository, the repository was opened with keys that would
+        travel, or functions have less memory than a region needs.
     ConflictError
         If somebody else has changed what the plan writes.
     IncompleteRunError
-        If a function failed, or what it wrote did not stand the tests; nothing was published.
+        If a function failed, or what it wrote did not stand the tests; nothing was published. A MissingDataError if
+        that was the check of missing data.
     BackendError
         If the storage or the backend is at fault.
     """
-    began = time.perf_counter()
-    wishes = Wishes(message, verify)
+    began, table = time.perf_counter(), load_prices(prices)
+    wishes = Wishes(message, verify, missing=MissingCheck.of(retries_on_missing, missing_check_vars))
     carrier = carrier_of(plan, source)
+    _check_repository(plan, repo)
     directory = place_of(plan, repo, run_id, run_directory)
     with using(executor) as calls:
         calls.warm()
+        calls.check()
+        check_memory(plan, calls.limits())
+        calls.ready()
         listener(Progress("template", 0, plan.region_count, 0, plan.nbytes, run_id=directory.run_id))
         try:
             begun = start(plan, directory, repo=repo, wishes=wishes, carrier=carrier)
@@ -99,8 +129,8 @@ def run(  # noqa: PLR0913 - as above
             if run_id is None and directory.record() is None:
                 directory.remove()  # nobody else knows of it
             raise
-        done = _done_before(begun, began)
-        return done or _complete(begun, calls, retry or Retry(), Reading(verify), listener, began)
+        how = _How(retry or Retry(), Reading(verify), listener, log_request(asked=function_logs), table)
+        return _done_before(begun, began) or _complete(begun, calls, how, began)
 
 
 def resume(  # noqa: PLR0913 - as above
@@ -111,7 +141,9 @@ def resume(  # noqa: PLR0913 - as above
     executor: Executor | None = None,
     verify: Verify | None = None,
     retry: Retry | None = None,
+    function_logs: bool = False,
     run_directory: str | Path | Location | None = None,
+    prices: str | Path | None = None,
     listener: Listener = silent,
 ) -> Result:
     """Go on with a run that has not ended: write what is missing, and publish it.
@@ -128,7 +160,7 @@ def resume(  # noqa: PLR0913 - as above
         The run's name, as `frazil runs` lists it.
     source
         The dataset that the run writes, if that does not lie in files that functions read themselves.
-    executor, retry, run_directory, listener
+    executor, retry, function_logs, run_directory, prices, listener
         As for `run`.
     verify
         As for `run`; by default what the run was started with.
@@ -140,7 +172,7 @@ def resume(  # noqa: PLR0913 - as above
     ConflictError, IncompleteRunError, BackendError
         As `run` does.
     """
-    began = time.perf_counter()
+    began, table = time.perf_counter(), load_prices(prices)
     opened = repo if isinstance(repo, icechunk.Repository) else None
     place = _place(repo)
     if run_directory is not None:
@@ -156,8 +188,11 @@ def resume(  # noqa: PLR0913 - as above
     check_bases(begun)
     with using(executor) as calls:
         calls.warm()
+        check_memory(begun.plan, calls.limits())
+        calls.ready()
         reading = Reading(verify or begun.record.verify)
-        return _complete(begun, calls, retry or Retry(), reading, listener, began)
+        how = _How(retry or Retry(), reading, listener, log_request(asked=function_logs), table)
+        return _complete(begun, calls, how, began)
 
 
 def _place(repo: Target) -> Location | None:
@@ -188,6 +223,15 @@ def using(executor: Executor | None) -> Iterator[Executor]:
     else:
         with LithopsExecutor() as own:
             yield own
+
+
+def _check_repository(plan: Plan, repo: icechunk.Repository | None) -> None:
+    # The first snapshot is the same in all repositories, so that a plan is based on it says nothing of which one.
+    here, planned = None if repo is None else location_of(repo), plan.target.location
+    if here is not None and planned is not None and here.url.rstrip("/") != planned.url.rstrip("/"):
+        raise InvalidInputError(
+            f"the plan was made against {planned}, and this repository is {here}: plan for this one"
+        )
 
 
 def place_of(
@@ -243,17 +287,35 @@ def _check_its(directory: RunDirectory, location: Location | None, asked: Locati
         )
 
 
-def _complete(begun: Run, calls: Executor, retry: Retry, reading: Reading, listener: Listener, began: float) -> Result:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How a run is gone on with."""
+
+    retry: Retry
+    reading: Reading
+    listener: Listener
+    log: LogRequest | None
+    prices: PriceTable
+
+
+def _complete(begun: Run, calls: Executor, how: _How, began: float) -> Result:
     """Execute what is missing, and finish."""
     record = begun.record
+    of = {"run_id": record.run_id}
+    where = redacted(str(begun.directory.location))
+    logger.info("run %s: %d regions, at %s", record.run_id, record.regions, where, extra={"event": "run", **of})
 
     def tell(stage: Stage) -> None:
-        listener(Progress(stage, record.regions, record.regions, record.nbytes, record.nbytes, run_id=record.run_id))
+        if stage != "done":
+            logger.info("run %s: %s", record.run_id, stage, extra={"event": "stage", "stage": stage, **of})
+        how.listener(
+            Progress(stage, record.regions, record.regions, record.nbytes, record.nbytes, run_id=record.run_id)
+        )
 
     try:
         gathering = begun.gathering()
-        spent = execute(begun, calls, gathering, retry, listener)
-        read = replace(reading, read=lambda tasks: _checks(calls, tasks), workers=calls.workers)
+        spent = execute(begun, calls, gathering, how.retry, how.listener, log=how.log)
+        read = replace(how.reading, read=lambda tasks: _checks(calls, tasks), workers=calls.workers)
         outcome = finish(begun, gathering, reading=read, tell=tell)
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(f"run {record.run_id} keeps what it has written; resume it to go on")
@@ -264,8 +326,32 @@ def _complete(begun: Run, calls: Executor, retry: Retry, reading: Reading, liste
         if done is None:
             raise
         return done
+    expected = estimate_plan(
+        begun.plan, calls.limits(), prices=how.prices, verify=how.reading.mode, workers=calls.workers
+    )
+    result = replace(_result(begun, outcome, spent, began), compared=compare(begun.plan, expected, spent))
+    _log_published(result)
     tell("done")
-    return _result(begun, outcome, spent, began)
+    return result
+
+
+def _log_published(result: Result) -> None:
+    """Log what a run did, and what it took."""
+    rate = result.bytes / max(result.seconds, 1e-9)
+    logger.info(
+        "run %s is published as %s on %r: %s in %.1f s (%s/s); functions read for %.1f s, wrote for %.1f s, and took "
+        "%s of memory at most",
+        result.run_id,
+        result.snapshot_id,
+        result.branch,
+        size(result.bytes),
+        result.seconds,
+        size(rate),
+        result.read_seconds,
+        result.write_seconds,
+        size(result.peak_memory_bytes),
+        extra={"event": "published", "bytes_per_second": round(rate), **asdict(result)},
+    )
 
 
 def _done_before(begun: Run, began: float) -> Result | None:
@@ -297,7 +383,15 @@ def _result(begun: Run, outcome: RunOutcome, spent: Spent, began: float, *, alre
         read_seconds=spent.read_seconds,
         write_seconds=spent.write_seconds,
         already_published=already,
+        containers=_containers(begun),
     )
+
+
+def _containers(begun: Run) -> tuple[str, ...]:
+    """The places that a reader of the group authorises: the plan's, and those of what was there before."""
+    target = begun.plan.target
+    before = () if target.mode in NEW_GROUP else declared_by(begun.repos[-1])
+    return tuple(sorted({*map(str, target.containers), *before}))
 
 
 def _checks(executor: Executor, tasks: Sequence[VerifyTask]) -> Iterator[RegionCheck]:

@@ -381,7 +381,7 @@ TABLE: dict[str, Bad] = {
     "unknown accept": Bad(
         files(series()), frazil.InvalidInputError, ("accept", "'unit'", "did you mean 'units'?"), {"accept": ["unit"]}
     ),
-    "no workers": Bad(files(series()), frazil.InvalidInputError, ("workers", "-1", "at least 1"), {"workers": -1}),
+    "no workers": Bad(files(series()), frazil.InvalidInputError, ("workers", "-1", "1 to 100000"), {"workers": -1}),
     "unsupported dtype": Bad(compound, frazil.InvalidInputError, ("compound.nc: 'wind' has the type", "--variables")),
     "group outside of the repository": Bad(
         files(series()), frazil.InvalidInputError, ("'../a'", "group"), {"group": "../a"}

@@ -74,6 +74,8 @@ def test_a_plan_can_be_kept_in_a_file(files: list[str], target: Path, tmp_path: 
         (["convert", "a.nc", "b", "--gaps", "ignore"], "Invalid value"),
         (["convert", "a.nc", "b", "--accept", "everything"], "cannot be accepted; choose from units, drift, order"),
         (["convert", "a.nc", "b", "--verify", "maybe"], "Invalid value"),
+        (["convert", "a.nc", "b", "--retries-on-missing", "-1"], "use a whole number, 0 for no check"),
+        (["convert", "a.nc", "b", "--missing-check-vars", "tas"], "give retries_on_missing, too"),
         (["convert", "a.nc", "b", "--workers", "0"], "at least one function must run"),
         (["convert", "a.nc", "b", "--lithops-config", "/nonexistent.yaml"], "no Lithops configuration file"),
         (["convert", "no-such-file.nc", "b"], "no-such-file.nc does not exist"),

@@ -126,6 +126,38 @@ def test_numbers_that_would_wrap_are_refused(
     assert state(target)[0] == before
 
 
+MARKED = [
+    (np.array([0, 100, 255], "u1"), {"_FillValue": 255}, 255),
+    (np.array([0.0, 1.5, 2.5], "f4"), {"_FillValue": np.float32(0)}, 0),
+    (np.array([1.0, -99.9, 2.5]), {"dtype": "int16", "scale_factor": 0.1, "_FillValue": -999}, -999),
+    (np.array([1.0, 255.0, 2.5]), {"dtype": "int8", "_Unsigned": "true", "_FillValue": -1}, 255),
+    (np.array([1.0, -5.0, 2.5]), {"_FillValue": -5.0, "missing_value": -5.0}, -5),
+    (np.array([0, 1, 2**53 + 1]), {"_FillValue": 2**53 + 1}, 2**53 + 1),
+]
+
+
+@KINDS
+@pytest.mark.parametrize(("values", "encoding", "mark"), MARKED, ids=[str(values.dtype) for values, _, _ in MARKED])
+def test_values_that_would_read_as_missing_are_refused(
+    kind: Any,
+    values: np.ndarray,
+    encoding: dict[str, Any],
+    mark: float,
+    tmp_path: Path,
+    target: Path,
+    serial: frazil.SerialExecutor,
+) -> None:
+    like = xr.Dataset({"v": ("time", values[1:2] * 0 + 1)}, {"time": pd.date_range("2000", periods=1)})
+    like["v"].encoding = encoding
+    frazil.convert(like, target, executor=serial)
+    before = state(target)[0]
+    later = xr.Dataset({"v": ("time", values)}, {"time": pd.date_range("2000-01-02", periods=3)})
+    with pytest.raises((frazil.InvalidInputError, frazil.IncompleteRunError), match=f"'v' .* stored as {mark}"):
+        frazil.append(kind(later, tmp_path), target, executor=serial)
+    assert state(target)[0] == before
+    assert read(target).sizes["time"] == 1
+
+
 @KINDS
 def test_numbers_that_fit_their_packing_to_the_last_are_written(
     kind: Any, tmp_path: Path, target: Path, serial: frazil.SerialExecutor

@@ -12,6 +12,7 @@ import pytest
 
 import frazil
 from frazil.cli import options
+from frazil.job import PlanOptions
 from frazil.jobfile import JobFile, Retry, job_start_of, load
 from frazil.planning import compare, labels
 from frazil.planning.inputs import expand
@@ -28,6 +29,7 @@ replicas = ["https://mirror.example/raw"]
 group = "era5/hourly"
 branch = "staging"
 chunks = { time = 24, lat = 180 }
+compression = { tas = "blosc:lz4:5", "*" = "small" }
 append_dim = "time"
 variables = ["tas", "pr"]
 engine = "h5netcdf"
@@ -38,9 +40,25 @@ on_overlap = "skip"
 region = { time = [0, 100], lat = "auto" }
 reorder = true
 on_attrs = "keep"
+pack = { tas = "int16" }
+pack_range = { tas = [200, 330.5] }
+pack_overflow = "clip"
+keepbits = { pr = 7, ps = "auto" }
+virtual = true
+load = ["lat", "lon"]
+fallback = "native"
+containers = ["s3://raw/=region=eu-west-1", "https://data.example/raw/"]
 message = "A year"
 verify = "full"
+retries_on_missing = 2
+missing_check_vars = ["tas"]
 workers = 8
+backend = "serial"
+lithops_config = "/etc/lithops.yaml"
+run_dir = "s3://bucket/runs/year"
+function_logs = true
+run_id = "year"
+resume = true
 
 [shards]
 time = 48
@@ -48,6 +66,7 @@ time = 48
 [retry]
 attempts = 5
 backoff = 2
+backups = false
 start_deadline = 60
 call_timeout = 600.5
 
@@ -81,35 +100,51 @@ def test_every_key_is_read(write: Write) -> None:
     assert job.sources == ("s3://raw/a.nc", "s3://raw/b.nc")
     assert job.replicas == ("https://mirror.example/raw",)
     assert (job.chunks, job.shards) == ({"time": 24, "lat": 180}, {"time": 48})
+    assert job.compression == {"tas": "blosc:lz4:5", "*": "small"}
     assert (job.variables, job.accept, job.mode) == (("tas", "pr"), ("units", "drift"), "append")
     assert (job.region, job.reorder, job.on_attrs) == ({"time": (0, 100), "lat": "auto"}, True, "keep")
-    assert job.retry == Retry(attempts=5, backoff=2.0, start_deadline=60.0, call_timeout=600.5)
+    assert (job.pack, job.pack_range, job.pack_overflow) == ({"tas": "int16"}, {"tas": (200, 330.5)}, "clip")
+    assert job.keepbits == {"pr": 7, "ps": "auto"}
+    assert (job.virtual, job.load, job.fallback) == (True, ("lat", "lon"), "native")
+    assert job.containers == ("s3://raw/=region=eu-west-1", "https://data.example/raw/")
+    assert job.retry == Retry(attempts=5, backoff=2.0, backups=False, start_deadline=60.0, call_timeout=600.5)
     assert (job.worker.assignment, job.worker.start_deadline, job.worker.finish_deadline) == ("spread", 100.0, 200.0)
+    assert (job.retries_on_missing, job.missing_check_vars) == (2, ("tas",))
     least = load(write(LEAST))
     same = [field.name for field in fields(JobFile) if getattr(job, field.name) == getattr(least, field.name)]
     assert same == ["repository"]
 
 
-def test_what_a_job_file_leaves_out_is_what_python_and_the_command_line_leave_out(write: Write) -> None:
+def test_the_options_of_a_plan_are_the_same_wherever_they_can_be_given(write: Write) -> None:
+    """One that is added to `plan` is added to what passes options on, to job files, and to the command line."""
+    signature = inspect.signature(frazil.plan).parameters
+    asked = {name: one for name, one in signature.items() if name not in {"sources", "repo", "executor", "listener"}}
+    assert PlanOptions.__annotations__ == {name: one.annotation for name, one in asked.items()}
+    assert PlanOptions.__optional_keys__ == asked.keys()
+    defaults = {name: one.default for name, one in asked.items()}
     job = load(write(LEAST))
-    asked = {name: one.default for name, one in inspect.signature(frazil.convert).parameters.items()}
-    shared = asked.keys() & {field.name for field in fields(JobFile)} - {"sources", "retry"}
-    assert len(shared) == 18
+    assert {name: getattr(job, name) for name in asked} == defaults
+    typed = options.Job().as_keywords() | {"workers": options.Backend().workers}
+    assert typed == defaults
+
+
+def test_convert_takes_the_options_of_a_plan_and_says_where_they_are_described(tmp_path: Path) -> None:
+    with frazil.SerialExecutor() as executor, pytest.raises(TypeError, match="unexpected keyword argument 'chunk'"):
+        frazil.convert(tmp_path / "a.nc", tmp_path / "a", executor=executor, chunk={"time": 1})  # type: ignore[call-arg]
+    assert "help(frazil.plan)" in str(frazil.convert.__doc__)
+    assert not {*PlanOptions.__optional_keys__} & {*inspect.signature(frazil.convert).parameters}
+
+
+def test_what_a_job_file_leaves_out_of_a_run_is_what_python_leaves_out(write: Write) -> None:
+    job = load(write(LEAST))
+    asked = {name: one.default for name, one in inspect.signature(frazil.run).parameters.items()}
+    shared = asked.keys() & {field.name for field in fields(JobFile)} - {"retry"}
+    assert shared == {"verify", "message", "run_id", "retries_on_missing", "missing_check_vars", "function_logs"}
     assert {name: getattr(job, name) for name in shared} == {name: asked[name] for name in shared}
-    typed = options.Job().as_keywords()
-    assert {name: getattr(job, name) for name in typed} == typed
-    assert job.workers == options.Backend().workers
     assert frazil.Retry(job.retry.attempts, job.retry.backoff) == frazil.Retry()
     calls = inspect.signature(frazil.LithopsExecutor).parameters
     assert job.retry.start_deadline == calls["start_deadline"].default
     assert job.retry.call_timeout == calls["call_timeout"].default
-
-
-def test_every_option_of_a_plan_can_stand_in_a_job_file() -> None:
-    asked = set(inspect.signature(frazil.convert).parameters) - {
-        *("repo", "executor", "listener", "run_id", "run_directory", "resume")  # of one run, and not of the job
-    }
-    assert asked <= {field.name for field in fields(JobFile)}
 
 
 WRONG = {
@@ -127,10 +162,18 @@ WRONG = {
     "repository = ['a']": ("repository is ['a'], a list", "text is expected"),
     "repository = ''": ("repository is ''", "that is not empty"),
     "chunks = 3": ("chunks is 3", "a table is expected"),
+    "chunks = 'auto:tempral'": ("chunks cannot be for 'tempral' reading", "'temporal'"),
     "chunks = { lat = 1, time = '24' }": ("chunks.time is '24', text", "a whole number is expected"),
     "chunks = { time = 2.5 }": ("chunks.time is 2.5, a number", "a whole number is expected"),
     "shards = { time = true }": ("shards.time is True, true or false", "a whole number is expected"),
+    "compression = 3": ("compression is 3, a whole number", "text or ", "a table", "is expected"),
+    "compression = { '*' = 'none', tas = 3 }": ("compression.tas is 3, a whole number", "text is expected"),
     "variables = 'tas'": ("variables is 'tas', text", "a list"),
+    "pack = 3": ("pack is 3, a whole number", "is expected"),
+    "pack = { tas = 3 }": ("pack.tas is 3", "text is expected"),
+    "pack_range = { tas = 3 }": ("pack_range.tas is 3", "a list"),
+    "keepbits = { pr = 7, tas = 7.5 }": ("keepbits.tas is 7.5", "a whole number or text"),
+    "pack_overflow = 'clamp'": ("pack_overflow cannot be 'clamp'", "'clip'"),
     "accept = 'units'": ("accept is 'units', text", "a list is expected"),
     "message = 2020-01-01": ("a date or time", "text is expected"),
     "workers = true": ("workers is True", "a whole number is expected"),
@@ -147,6 +190,7 @@ WRONG = {
     "gaps = 'fil'": ("gaps cannot be 'fil'", "'fill'", "error, fill, keep"),
     "gaps = 1": ("gaps is 1", "one of error, fill, keep"),
     "accept = ['units', 'drit']": ("accept[1] cannot be 'drit'", "'drift'"),
+    "retries_on_missing = -1": ("retries_on_missing is -1", "of at least 0"),
     "verify = 'ful'": ("verify cannot be 'ful'", "'full'"),
     "mode = 'apend'": ("mode cannot be 'apend'", "'append'"),
     "[worker]\nassignment = 'spred'": ("worker.assignment cannot be 'spred'", "'spread'"),
@@ -231,7 +275,7 @@ def test_a_job_start_without_a_time_zone_is_refused(write: Write) -> None:
 def test_relative_paths_are_relative_to_the_file(tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "sources = ['data/*.nc', '/elsewhere/b.nc', '~/c.nc', 's3://raw/d.nc']\nrepository = 'a.icechunk'\n"
     (tmp_path / "jobs").mkdir()
-    write(text + "replicas = ['../mirror']").rename(tmp_path / "jobs" / "job.toml")
+    write(text + "replicas = ['../mirror']\ncontainers = ['data', 's3://raw/']").rename(tmp_path / "jobs" / "job.toml")
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.chdir(tmp_path)
     job = load("jobs/job.toml")
@@ -239,6 +283,7 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path, write: Write, m
     assert job.sources == (f"{jobs}/data/*.nc", "/elsewhere/b.nc", "/home/someone/c.nc", "s3://raw/d.nc")
     assert job.repository == f"{jobs}/a.icechunk"
     assert job.replicas == (f"{jobs}/../mirror",)
+    assert job.containers == (f"{jobs}/data", "s3://raw/")
 
 
 def test_a_folder_whose_name_looks_like_a_glob_is_no_glob(tmp_path: Path) -> None:
@@ -278,6 +323,7 @@ CHANGES = [
     ("era5/hourly", "era5/daily"),
     ("staging", "main"),
     ("lat = 180", "lat = 90"),
+    ("blosc:lz4:5", "blosc:lz4:6"),
     ('append_dim = "time"', 'append_dim = "lat"'),
     ('"tas", "pr"', '"tas"'),
     ("h5netcdf", "netcdf4"),
@@ -285,11 +331,20 @@ CHANGES = [
     ('"units", "drift"', '"units"'),
     ("A year", "A month"),
     ('verify = "full"', 'verify = "none"'),
+    ("retries_on_missing = 2", "retries_on_missing = 3"),
+    ('["tas"]', '["pr"]'),
     ("workers = 8", "workers = 9"),
     ("time = 48", "time = 72"),
     ('"spread"', '"contiguous"'),
 ]
 PATIENCE = [
+    ("function_logs = true", "function_logs = false"),
+    ('backend = "serial"', 'backend = "localhost"'),
+    ("/etc/lithops.yaml", "/etc/other.yaml"),
+    ("bucket/runs/year", "bucket/runs/other"),
+    ('run_id = "year"', 'run_id = "other"'),
+    ("resume = true", "resume = false"),
+    ("backups = false", "backups = true"),
     ("attempts = 5", "attempts = 6"),
     ("backoff = 2", "backoff = 3"),
     ("start_deadline = 60", "start_deadline = 61"),
@@ -307,7 +362,7 @@ def test_a_change_of_what_is_written_changes_the_digest(old: str, new: str, writ
 
 
 @pytest.mark.parametrize(("old", "new"), PATIENCE)
-def test_how_long_to_wait_is_not_what_is_written(old: str, new: str, write: Write) -> None:
+def test_where_functions_run_and_how_long_to_wait_is_not_what_is_written(old: str, new: str, write: Write) -> None:
     """A worker that waited in vain may be told to wait for longer, and goes on with the same run."""
     assert FULL.count(old) == 1
     assert load(write(FULL.replace(old, new))).digest == load(write(FULL)).digest

@@ -221,7 +221,7 @@ def test_modify_keeps_what_the_files_do_not_have(archive: Archive) -> None:
     ("change", "says"),
     [
         (lambda one: one.isel(time=slice(0, 9)), "whole variables need all of them; .*--mode region"),
-        (lambda one: one.isel(lat=slice(0, 2)), "is a part of .*--mode region"),
+        (lambda one: one.isel(lat=slice(0, 2)), "is a part of .*frazil write-region"),
         (lambda one: one.isel(lat=slice(None, None, -1)), "'lat' is flipped"),
         (lambda one: one.assign_coords(lat=one["lat"] + 1), "has the label -59"),
         (lambda one: one.drop_vars("lat").isel(lat=slice(0, 2)), "2 along 'lat'|has 2|lat"),
@@ -372,6 +372,47 @@ def test_an_append_goes_under_its_labels_where_that_is_asked_for(archive: Archiv
     archive.refuse("'lat' is flipped", later.isel(lat=slice(None, None, -1)), mode="append")
     archive.put(later.isel(lat=slice(None, None, -1)), mode="append", reorder=True)
     np.testing.assert_array_equal(archive.read()["tas"], series(0, 30)["tas"])
+
+
+def relief(start: int, stop: int) -> xr.Dataset:
+    """Hours with a height that has no time."""
+    found = series(start, stop)
+    height = np.arange(float(found.sizes["lat"] * found.sizes["lon"])).reshape(found.sizes["lat"], -1)
+    return found.assign(height=(("lat", "lon"), height))
+
+
+@pytest.mark.parametrize("mode", ["append", "region"])
+def test_what_is_written_once_is_compared_under_its_labels(tmp_path: Path, target: Path, mode: str) -> None:
+    archive = Archive(tmp_path / "in", target)
+    archive.put(relief(0, 24), mode="overwrite")
+    span = (24, 30) if mode == "append" else (6, 12)
+    turned = relief(*span).isel(lat=slice(None, None, -1), lon=[2, 0, 1, 4, 3])
+    archive.refuse("'height' has other values", turned.assign(height=turned["height"] + 1), mode=mode, reorder=True)
+    archive.refuse(
+        "'height' has other values",
+        turned.assign(height=turned["height"].copy(data=relief(*span)["height"].values)),
+        mode=mode,
+        reorder=True,
+    )
+    archive.put(turned, mode=mode, reorder=True)
+    np.testing.assert_array_equal(archive.read()["tas"], series(0, 30 if mode == "append" else 24)["tas"])
+    np.testing.assert_array_equal(archive.read()["height"], relief(0, 1)["height"])
+    result = frazil.validate(target, against=archive.files(turned))
+    assert result.ok, result.faults
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_is_written_once_lands_under_its_labels_whichever_file_is_named_first(
+    tmp_path: Path, target: Path, first: int
+) -> None:
+    archive = Archive(tmp_path / "in", tmp_path / "other")
+    files = archive.files(relief(0, 4), relief(4, 8).isel(lat=slice(None, None, -1)))
+    files = files[first:] + files[:first]
+    frazil.convert(files, target, reorder=True, executor=frazil.SerialExecutor(), verify="full")
+    found = read(target)
+    assert (found["lat"].values[0] == series(0, 1)["lat"].values[0]) == (first == 0)
+    np.testing.assert_array_equal(found.sortby("lat")["height"], relief(0, 1).sortby("lat")["height"])
+    np.testing.assert_array_equal(found.sortby("lat")["tas"], series(0, 8).sortby("lat")["tas"])
 
 
 # ---- all modes

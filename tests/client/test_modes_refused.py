@@ -197,7 +197,7 @@ def test_an_append_need_not_bring_what_does_not_grow(archive: Archive) -> None:
 
 def test_a_group_without_labels_yet_is_appended_to(tmp_path: Path) -> None:
     archive = by_xarray(series(0, 0), tmp_path)
-    archive.refuse("there no labels. .* --mode append", series(0, 5).rename(tas="pr"), mode="add")
+    archive.refuse("there no labels. .* frazil append", series(0, 5).rename(tas="pr"), mode="add")
     archive.put(series(3, 5), series(0, 3), mode="append")
     xr.testing.assert_equal(archive.read(), xr.decode_cf(series(0, 5)))
 

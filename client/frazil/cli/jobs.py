@@ -3,8 +3,7 @@
 import contextlib
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,94 +13,134 @@ from cyclopts import Parameter
 
 import frazil.job
 import frazil.running
-from frazil.cli.app import app
-from frazil.cli.options import Attempts, Backend, Job, Publishing, Shown
+from frazil.cli.app import WORK, Exit, app
+from frazil.cli.costing import Costing, Priced
+from frazil.cli.given import FromFile
+from frazil.cli.options import Attempts, Backend, Job, Publishing, Shown, Starting
+from frazil.cli.pinning import Pinned
+from frazil.cli.reporting import read_plan
 from frazil.cli.showing import listening, summary, table, write_out
+from frazil.costing.estimate import Estimate
+from frazil.costing.telling import brief, plain
+from frazil.execution.here import HereExecutor
 from frazil.report import Result
 from frazil_functions.errors import FrazilError, InvalidInputError
 from frazil_functions.plan import Plan
+from frazil_functions.reading.encoding import json_attributes
+from frazil_functions.reading.rounding import OVERFLOW, loss_of
 from frazil_functions.records import Verify
 from frazil_functions.repositories import check_target, locate, open_repository
 
 logger = logging.getLogger(__name__)
 
 
-@app.command(usage="Usage: frazil plan FILES... REPOSITORY [OPTIONS]")
-def plan(
+@app.command(usage="Usage: frazil plan FILES... REPOSITORY [OPTIONS]\n       frazil plan --config FILE [OPTIONS]")
+def plan(  # noqa: PLR0913 - each is a group of options, or one
     *paths: str,
+    file: FromFile | None = None,
     job: Job | None = None,
     backend: Backend | None = None,
     shown: Shown | None = None,
+    costing: Costing | None = None,
     out: Path | None = None,
+    here: Annotated[bool, Parameter(negative=())] = False,
+    detailed_exitcode: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Show what would be written, and write nothing.
+    """Show what would be written, what that is expected to take, and write nothing.
 
     Parameters
     ----------
     paths
-        Files (paths, URLs, globs, text files of them), and last the repository.
+        Files (paths, URLs, globs, text files of them), and last the repository; none of them where a job file does.
     out
         A file to keep the plan in, as JSON.
+    here
+        Look at the files in this process and call no function; the plan is for the backend's functions all the same.
+    detailed_exitcode
+        Exit with 0 if there is nothing to do, 2 if there is work, and 1 if anything is wrong.
     """
-    job, backend, shown = job or Job(), backend or Backend(), shown or Shown()
-    sources, repository = _split(paths)
+    job, backend, shown, file = job or Job(), backend or Backend(), shown or Shown(), file or FromFile()
+    costing = costing or Costing()
+    sources, repository = file.places(paths, "plan")
+    costing.check()
+    if here and costing.probe:
+        raise InvalidInputError("--probe calls a function, and --here calls none; leave one of them out")
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise InvalidInputError(f"--out {out} cannot be written: name a file in a directory that exists")
-    with listening(shown) as listener, backend.executor() as executor:
+    with file.explaining(), listening(shown) as listener, backend.executor() as functions:
+        executor = HereExecutor(functions) if here else functions
         made = frazil.job.plan(
             sources, repository, **job.as_keywords(), workers=backend.workers, executor=executor, listener=listener
         )
+        expected = costing.estimate(made, executor)
+    if file.config.said is not None:
+        made = replace(made, job=file.config.said.job.work_digest)
     if out is not None:
         out.write_bytes(made.to_json())
-    write_out(made.to_json().decode() if shown.json else repr(made))
+    write_out(_planned(made, expected, shown))
+    if detailed_exitcode and not made.nothing_new:
+        raise Exit(WORK)
 
 
-@app.command(usage="Usage: frazil convert FILES... REPOSITORY [OPTIONS]")
+def _planned(plan: Plan, expected: Estimate, shown: Shown) -> str:
+    """A plan and what it is expected to take: all of that, where more is asked for."""
+    if shown.json:  # a plan is read from this, too, whatever stands beside it
+        return json.dumps(json.loads(plan.to_json()) | {"estimate": plain(expected)})
+    whole = f"\n{expected!r}" if shown.verbose else ""
+    return repr(replace(plan, expected=brief(expected))) + whole
+
+
+@app.command(usage="Usage: frazil convert FILES... REPOSITORY [OPTIONS]\n       frazil convert --config FILE [OPTIONS]")
 def convert(
     *paths: str,
+    file: FromFile | None = None,
     job: Job | None = None,
     backend: Backend | None = None,
     attempts: Attempts | None = None,
-    publishing: Publishing | None = None,
+    starting: Starting | None = None,
+    priced: Priced | None = None,
     shown: Shown | None = None,
-    resume: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Write files into a repository and publish them as one commit.
 
     Parameters
     ----------
     paths
-        Files (paths, URLs, globs, text files of them), and last the repository.
-    resume
-        Go on with a run of the same plan that has not ended, if there is one.
+        Files (paths, URLs, globs, text files of them), and last the repository; none of them where a job file does.
     """
-    job, backend, shown = job or Job(), backend or Backend(), shown or Shown()
-    attempts, publishing = attempts or Attempts(), publishing or Publishing()
-    sources, repository = _split(paths)
-    with listening(shown) as listener, backend.executor() as executor:
+    job, backend, shown, file = job or Job(), backend or Backend(), shown or Shown(), file or FromFile()
+    attempts, starting = attempts or Attempts(), starting or Starting()
+    priced = priced or Priced()
+    sources, repository = file.places(paths, "convert")
+    priced.check()
+    with file.explaining(), listening(shown) as listener, backend.executor() as executor:
         result = frazil.job.convert(
             sources,
             repository,
             **job.as_keywords(),
-            **asdict(publishing),
+            **asdict(starting),
             workers=backend.workers,
             executor=executor,
             retry=attempts.retry(),
+            function_logs=attempts.function_logs,
             run_directory=attempts.run_dir,
-            resume=resume,
+            prices=priced.prices,
             listener=listener,
         )
-    _tell(result, repository, shown)
+    tell(result, repository, shown)
 
 
 @app.command(usage="Usage: frazil apply PLAN [OPTIONS]")
-def apply(
+def apply(  # noqa: PLR0913 - each is a group of options
     plan: Path,
     /,
     *,
+    file: FromFile | None = None,
     backend: Backend | None = None,
     attempts: Attempts | None = None,
     publishing: Publishing | None = None,
+    priced: Priced | None = None,
+    pinned: Pinned | None = None,
     shown: Shown | None = None,
 ) -> None:
     """Execute a plan that `frazil plan --out` kept, and publish it as one commit.
@@ -111,22 +150,25 @@ def apply(
     plan
         The file.
     """
-    backend, shown = backend or Backend(), shown or Shown()
-    attempts, publishing = attempts or Attempts(), publishing or Publishing()
-    try:
-        made = Plan.from_json(plan.read_bytes())
-    except OSError as error:
-        raise InvalidInputError(f"the plan {plan} cannot be read: {error.strerror or error}") from error
-    with listening(shown) as listener, backend.executor() as executor:
+    backend, shown, file = backend or Backend(), shown or Shown(), file or FromFile()
+    attempts, publishing, priced = attempts or Attempts(), publishing or Publishing(), priced or Priced()
+    priced.check()
+    made = read_plan(plan)
+    (pinned or Pinned()).check(made)
+    file.check_repository(str(made.target.location))
+    file.check_work(made.job)
+    with file.explaining(), listening(shown) as listener, backend.executor() as executor:
         result = frazil.running.run(
             made,
             **asdict(publishing),
             executor=executor,
             retry=attempts.retry(),
+            function_logs=attempts.function_logs,
             run_directory=attempts.run_dir,
+            prices=priced.prices,
             listener=listener,
         )
-    _tell(result, str(made.target.location), shown)
+    tell(result, str(made.target.location), shown)
 
 
 @app.command(usage="Usage: frazil resume REPOSITORY RUN [OPTIONS]")
@@ -137,6 +179,7 @@ def resume(
     *,
     backend: Backend | None = None,
     attempts: Attempts | None = None,
+    priced: Priced | None = None,
     shown: Shown | None = None,
     verify: Verify | None = None,
 ) -> None:
@@ -150,6 +193,8 @@ def resume(
         Read back nothing, a sample, or everything before publishing; by default what the run was started with.
     """
     backend, attempts, shown = backend or Backend(), attempts or Attempts(), shown or Shown()
+    priced = priced or Priced()
+    priced.check()
     with listening(shown) as listener, backend.executor() as executor:
         result = frazil.running.resume(
             repository,
@@ -157,10 +202,12 @@ def resume(
             executor=executor,
             verify=verify,
             retry=attempts.retry(),
+            function_logs=attempts.function_logs,
             run_directory=attempts.run_dir,
+            prices=priced.prices,
             listener=listener,
         )
-    _tell(result, repository, shown)
+    tell(result, repository, shown)
 
 
 @app.command(usage="Usage: frazil runs REPOSITORY [OPTIONS]")
@@ -181,7 +228,8 @@ def runs(repository: str, /, *, shown: Shown | None = None) -> None:
         write_out(table(found) if found else f"no runs beside {repository}")
 
 
-def _tell(result: Result, repository: str, shown: Shown) -> None:
+def tell(result: Result, repository: str, shown: Shown, *, group: bool = True) -> None:
+    """Show what was published, and what the group looks like by now."""
     # The run is published; nothing that goes wrong in telling so may look as if it were not.
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         if shown.json:
@@ -189,7 +237,7 @@ def _tell(result: Result, repository: str, shown: Shown) -> None:
         elif result.already_published:
             write_out(f"Run {result.run_id} was published before, as {result.snapshot_id}; nothing was done")
         else:
-            write_out(f"{summary(result, repository)}\n\n{_shown(result, repository)}")
+            write_out(summary(result, repository) + (f"\n\n{_shown(result, repository)}" if group else ""))
 
 
 def _shown(result: Result, repository: str) -> str:
@@ -202,18 +250,27 @@ def _shown(result: Result, repository: str) -> str:
 
 def _seen(result: Result, repository: str) -> str:
     """What was published, as a reader of the repository sees it."""
-    session = open_repository(repository, create=False).readonly_session(snapshot_id=result.snapshot_id)
+    repo = open_repository(repository, create=False, virtual_containers=result.containers)
+    session = repo.readonly_session(snapshot_id=result.snapshot_id)
     options: dict[str, Any] = {"group": result.group or None, "consolidated": False, "chunks": None}
+    with xr.open_zarr(session.store, decode_cf=False, **options) as stored:
+        losses = _losses(stored)
     try:
         with xr.open_zarr(session.store, **options) as dataset:
-            return repr(dataset)
+            return losses + repr(dataset)
     except Exception as error:  # noqa: BLE001 - Xarray raises much for times and units that it cannot decode
         logger.info("what was published cannot be shown decoded: %s", error)
         with xr.open_zarr(session.store, decode_cf=False, **options) as dataset:
-            return repr(dataset)
+            return losses + repr(dataset)
 
 
-def _split(paths: Sequence[str]) -> tuple[list[str], str]:
-    if len(paths) < 2:  # noqa: PLR2004 - a file and a repository
-        raise InvalidInputError("name the files to write, and last the repository: frazil convert FILES... REPOSITORY")
-    return list(paths[:-1]), paths[-1]
+def _losses(stored: xr.Dataset) -> str:
+    """What is stored with loss, a line each."""
+    lines = []
+    for name, one in stored.variables.items():
+        if one.dtype.kind not in "iuf":
+            continue
+        attributes = json_attributes(one.attrs)
+        found = loss_of(one.dtype.str, attributes, clipped=attributes.get(OVERFLOW) == "clip")
+        lines += [] if found is None else [f"{found[0]} {name}: {found[1]}"]
+    return "".join(f"{line}\n" for line in lines) + "\n" * bool(lines)

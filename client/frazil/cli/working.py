@@ -2,7 +2,7 @@
 
 import json
 import logging
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import frazil.job
@@ -10,14 +10,15 @@ from frazil.cli.app import app
 from frazil.cli.options import Shown
 from frazil.cli.showing import listening, write_out
 from frazil.execution.serial import SerialExecutor
-from frazil.jobfile import JobFile, job_start_of, load
+from frazil.jobfile import JobFile, job_start_of, load, start_time
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.missing import MissingCheck
 from frazil_functions.plan import Plan
 from frazil_functions.records import Wishes
 from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory, check_outside
 from frazil_functions.runs.run import Run
-from frazil_functions.runs.start import check_run_id, start
+from frazil_functions.runs.start import check_run_id, directory_at, start
 from frazil_functions.runs.worker import Place, work
 from frazil_functions.settings import environment
 
@@ -28,8 +29,8 @@ logger = logging.getLogger(__name__)
 def worker(
     *,
     config: Path,
-    run_dir: str,
     total: int,
+    run_dir: str | None = None,
     index: int | None = None,
     job_start: str | None = None,
     shown: Shown | None = None,
@@ -42,10 +43,11 @@ def worker(
     ----------
     config
         The job file; the same for every worker.
-    run_dir
-        Where the run lives (a folder or URL); its last name is the run's id. A Job's name makes a good one.
     total
         How many workers there are.
+    run_dir
+        Where the run lives (a folder or URL), by default what the job file says; its last name is the run's id. A
+        Job's name makes a good one.
     index
         Which one this is, from 0; by default what JOB_COMPLETION_INDEX says, as Kubernetes sets it.
     job_start
@@ -53,10 +55,11 @@ def worker(
         CronJob's Job tells.
     """
     shown = shown or Shown()
-    place = locate(run_dir)
+    place = locate(run_dir or _run_dir(config, job_start))
     directory = RunDirectory(place)
     job = load(config, _start_time(job_start, directory.run_id))
     check_run_id(directory.run_id)
+    directory_at(place, job.run_id)
     for repository in (*job.replicas, job.repository):
         check_outside(place, locate(repository))
     settings = job.worker
@@ -93,42 +96,27 @@ def _index(given: int | None) -> int:
     return int(said)
 
 
+def _run_dir(config: Path, job_start: str | None) -> str:
+    said = load(config, None if job_start is None else start_time(job_start)).run_dir
+    if said is None:
+        raise InvalidInputError(f"where the run lives, nobody says: give --run-dir, or add run_dir to {config}")
+    return said
+
+
 def _start_time(given: str | None, run_id: str) -> datetime | None:
-    if given is None:
-        return job_start_of(run_id)
-    try:
-        found = datetime.fromisoformat(given)
-    except ValueError as error:
-        raise InvalidInputError(f"--job-start {given!r} is no time in ISO 8601, as 2026-01-31T06:00:00Z is") from error
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    return job_start_of(run_id) if given is None else start_time(given)
 
 
 def _start(job: JobFile, directory: RunDirectory, place: Place) -> Run:
     """Plan and start the run."""
     # A plan that an earlier start left is of this very job only if this job gives the same again.
-    return start(_plan(job, place), directory, wishes=Wishes(job.message, job.verify, job.digest), proven=True)
+    missing = MissingCheck.of(job.retries_on_missing, job.missing_check_vars)
+    wishes = Wishes(job.message, job.verify, job.digest, missing)
+    return start(_plan(job, place), directory, wishes=wishes, proven=True)
 
 
 def _plan(job: JobFile, place: Place) -> Plan:
     with SerialExecutor() as executor:
-        return frazil.job.plan(
-            job.sources,
-            job.repository,
-            mode=job.mode,
-            group=job.group,
-            branch=job.branch,
-            chunks=job.chunks,
-            shards=job.shards,
-            append_dim=job.append_dim,
-            variables=job.variables,
-            engine=job.engine,
-            gaps=job.gaps,
-            accept=job.accept,
-            on_overlap=job.on_overlap,
-            region=job.region,
-            reorder=job.reorder,
-            on_attrs=job.on_attrs,
-            replicas=job.replicas,
-            workers=job.workers or place.total,
-            executor=executor,
-        )
+        options = {name: getattr(job, name) for name in frazil.job.PlanOptions.__optional_keys__}
+        options["workers"] = job.workers or place.total
+        return frazil.job.plan(job.sources, job.repository, executor=executor, **options)

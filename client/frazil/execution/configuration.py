@@ -7,10 +7,12 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+from frazil.costing.limits import FunctionLimits
 from frazil_functions.errors import InvalidInputError
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,13 @@ _NOT_SECRET = re.compile(r"_(path|file|name|arn)$", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `LithopsExecutor` was made with; see there."""
+    """What `LithopsExecutor` was made with; see there.
+
+    Attributes
+    ----------
+    warned
+        Set once the user was warned of secrets in the configuration, which is read more than once.
+    """
 
     backend: str | None
     config: Mapping[str, Any] | None
@@ -40,6 +48,7 @@ class Settings:
     workers: int | None
     start_deadline: float
     call_timeout: float | None
+    warned: Event = field(default_factory=Event, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.config is not None and self.config_file is not None:
@@ -48,8 +57,8 @@ class Settings:
             raise InvalidInputError(f"There is no Lithops configuration file {str(self.config_file)!r}")
         for name in ("workers", "start_deadline", "call_timeout"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise InvalidInputError(f"{name} is {value}; it must be greater than zero")
+            if value is not None and not 0 < value < float("inf"):
+                raise InvalidInputError(f"{name} is {value}; it must be greater than zero, and finite")
 
 
 def workers_of(config: Mapping[str, Any], defaults: Callable[[str], Mapping[str, Any]]) -> int:
@@ -67,6 +76,49 @@ def workers_of(config: Mapping[str, Any], defaults: Callable[[str], Mapping[str,
         return UNKNOWN_WORKERS
     own = (config.get(backend) or {}).get("max_workers")
     return int(own or defaults(backend).get("max_workers") or UNKNOWN_WORKERS)
+
+
+def limits_of(config: Mapping[str, Any], defaults: Callable[[str], Mapping[str, Any]]) -> FunctionLimits | None:
+    """What a function of a backend may have; None for one whose functions have no memory of their own.
+
+    Parameters
+    ----------
+    config
+        Lithops' configuration, as `completed` gives it.
+    defaults
+        Gives Lithops' defaults of a backend's own section, if they are asked for.
+
+    Raises
+    ------
+    InvalidInputError
+        If the configuration says what cannot be meant.
+    """
+    backend = str(config["lithops"].get("backend") or "")
+    if not backend:  # a mode alone: Lithops chooses the backend
+        return None
+    if config.get(backend) is None and backend != "k8s":  # not configured, which is for `check` to say
+        return None
+    # As Lithops has it: what the provider's section says holds for its backends, unless they say otherwise.
+    provider = config.get(backend.partition("_")[0]) or {}
+    own = {**defaults(backend), **(provider if isinstance(provider, Mapping) else {}), **(config.get(backend) or {})}
+    memory, timeout, cpus = (own.get(name) for name in ("runtime_memory", "runtime_timeout", "runtime_cpu"))
+    if memory is None:
+        return None
+    for name, value in (("runtime_memory", memory), ("runtime_timeout", timeout), ("runtime_cpu", cpus)):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and 0 < value < float("inf")):
+            raise InvalidInputError(
+                f"{name} of {backend} is {value!r} in Lithops' configuration; give a number above zero"
+            )
+    region = own.get("region") or own.get("region_name")
+    return FunctionLimits(
+        backend=backend,
+        memory_bytes=int(memory * 2**20),
+        timeout=None if timeout is None else float(timeout),
+        region=str(region) if region else None,
+        architecture=str(own.get("architecture") or "x86_64"),
+        cpus=None if cpus is None else float(cpus),
+    )
 
 
 def completed(found: Mapping[str, Any], backend: str | None) -> tuple[dict[str, Any], bool]:
@@ -93,14 +145,14 @@ def completed(found: Mapping[str, Any], backend: str | None) -> tuple[dict[str, 
         if section.get("storage") == "localhost":
             del section["storage"]  # so Lithops fills in for a missing file; it refuses it for other backends
         section.setdefault("monitoring_interval", REMOTE_INTERVAL)
-        _warn_of_secrets(config)
     section["data_limit"] = False  # it limits the arguments of all calls together, to 4 MiB
     section["data_cleaner"] = False  # another process, which outlives this one by seconds
     return config, local
 
 
-def _warn_of_secrets(config: Mapping[str, Any]) -> None:
-    names = sorted(_secret_keys(config))
+def warn_of_secrets(config: Mapping[str, Any]) -> None:
+    """Warn of what looks like a secret in the configuration of a backend that is not this machine."""
+    names = sorted(secret_keys(config))
     if names:
         logger.warning(
             "Lithops' configuration holds %s. All of it travels in every call, where logs and storage of the "
@@ -109,9 +161,10 @@ def _warn_of_secrets(config: Mapping[str, Any]) -> None:
         )
 
 
-def _secret_keys(section: Mapping[str, Any], path: str = "") -> Iterator[str]:
+def secret_keys(section: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """The names of what looks like a secret in a configuration, without what it is."""
     for key, value in section.items():
         if isinstance(value, Mapping):
-            yield from _secret_keys(value, f"{path}{key}.")
+            yield from secret_keys(value, f"{path}{key}.")
         elif value and _SECRET.search(str(key)) and not _NOT_SECRET.search(str(key)):
             yield f"{path}{key}"

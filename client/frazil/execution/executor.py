@@ -4,8 +4,10 @@ What a function does, when to call it again, and what becomes of an outcome is n
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
+
+from frazil.costing.limits import FunctionLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +24,15 @@ class Outcome[R]:
         What went wrong: the function's own error if it is one of Frazil's, a BackendError with
         its name, message and traceback if it is another, and a BackendError for a call that the backend
         lost, killed or never started.
+    killed
+        Whether the call began, and was ended from outside or never heard of again: as a function is that takes more
+        memory than it has.
     """
 
     index: int
     value: R | None = None
     error: Exception | None = None
+    killed: bool = field(default=False, repr=False)
 
 
 class Calls[T, R](Protocol):
@@ -97,6 +103,39 @@ class Executor(Protocol):
     def workers(self) -> int:
         """How many calls can run at once; tasks are grouped for that many."""
         ...
+
+    def check(self) -> None:
+        """Refuse what cannot run calls, as far as that can be told without a connection to anything.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such backend, or its configuration is missing or cannot be meant.
+        BackendError
+            If what it needs is not installed here.
+        """
+        return
+
+    def limits(self) -> FunctionLimits | None:
+        """What a function may have, where the backend sets that; None where it does not, as on this machine.
+
+        Connects to nothing; raises what `check` does.
+        """
+        return None
+
+    def ready(self) -> None:
+        """Refuse what cannot run calls: connect to it, where calls run elsewhere, and wait for that.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such backend.
+        BackendError
+            If it cannot be used as it is: credentials, a function or a bucket that is missing.
+        VersionError
+            If it has other versions.
+        """
+        self.check()
 
     def warm(self) -> None:
         """Start, in the background, whatever takes time before the first call. Never blocks."""

@@ -2,7 +2,8 @@
 
 What a function does, and what becomes of an outcome, is not known here.
 
-Lithops evaluates what functions leave in the staging bucket: who can write there can run code in the client.
+What functions leave in the staging bucket is read as data (see `frazil.execution.channel`), but for the values of
+functions of the user's own, which are loaded as pickles.
 """
 
 import threading
@@ -10,14 +11,25 @@ import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
+from frazil.costing.limits import FunctionLimits
+from frazil.execution.asking import remote_versions
 from frazil.execution.configuration import Settings
 from frazil.execution.executor import Executor
-from frazil.execution.opening import configured_workers
+from frazil.execution.opening import (
+    check_configuration,
+    configuration,
+    configured_limits,
+    configured_local,
+    configured_workers,
+)
 from frazil.execution.session import Session
 from frazil.execution.submitting import LithopsCalls
+from frazil.runtime import metadata
 from frazil_functions.errors import InvalidInputError
+
+_UNREAD: Final = object()
 
 
 class LithopsExecutor(Executor):
@@ -76,6 +88,7 @@ class LithopsExecutor(Executor):
         # An executor that nobody closes is closed with its last user, or when the interpreter ends.
         self._close = weakref.finalize(self, self._lazy.close)
         self._workers: int | None = None
+        self._limits: FunctionLimits | object | None = _UNREAD
 
     @property
     def workers(self) -> int:
@@ -83,6 +96,66 @@ class LithopsExecutor(Executor):
         if self._workers is None:
             self._workers = configured_workers(self._settings)
         return self._workers
+
+    @property
+    def local(self) -> bool:
+        """Whether calls run on this machine. Where only the configuration says it, it is read; nothing is started."""
+        return configured_local(self._settings)
+
+    def check(self) -> None:
+        """Refuse a backend that Lithops does not have, or that is not configured; connects to nothing."""
+        check_configuration(self._settings)
+
+    def limits(self) -> FunctionLimits | None:
+        """What a function may have, as the configuration sets it; None on this machine. It is read once."""
+        if self._limits is _UNREAD:
+            self._limits = configured_limits(self._settings)
+        return self._limits if isinstance(self._limits, FunctionLimits) else None
+
+    def configuration(self) -> dict[str, Any]:
+        """Lithops' configuration with all its defaults; connects to nothing.
+
+        Raises
+        ------
+        InvalidInputError, BackendError
+            If it cannot be meant, or what Lithops needs for it is not installed.
+        """
+        return configuration(self._settings)
+
+    def sized(self, memory: int) -> "LithopsExecutor":
+        """The same with functions of another size, in MB; it is closed by itself.
+
+        Raises
+        ------
+        InvalidInputError, BackendError
+            As `configuration` does.
+        """
+        config = self.configuration()
+        backend = str(config["lithops"]["backend"])
+        made = LithopsExecutor(
+            backend=backend,
+            config={**config, backend: {**config[backend], "runtime_memory": memory}},
+            workers=self._settings.workers,
+            start_deadline=self._settings.start_deadline,
+            call_timeout=self._settings.call_timeout,
+        )
+        if self._settings.warned.is_set():  # what this one was warned of holds for the other
+            made._settings.warned.set()
+        return made
+
+    def ready(self) -> None:
+        """Connect to the backend, and refuse one that lacks the function or has other versions.
+
+        On Lambda the function's metadata says its versions; where it does not, the function is asked.
+        """
+        self.check()
+        if self.local:
+            return
+        runtime = self._lazy.open().result().runtime
+        if runtime is not None and not runtime.versions:
+            differs = metadata.difference(remote_versions(self))
+            if differs:
+                raise metadata.differing("The function", differs)
 
     def warm(self) -> None:
         """Import Lithops and connect to the backend, in the background."""

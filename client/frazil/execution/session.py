@@ -4,15 +4,18 @@ A job is one map of Lithops. How the calls of a job fare, and what comes of them
 """
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from frazil.execution import localhost
+from frazil.execution.channel import read_as_data
 from frazil.execution.configuration import LOCAL_INTERVAL, REMOTE_INTERVAL, Settings
+from frazil.execution.invoking import Invoking, unlocking
 from frazil.execution.opening import blamed_on_the_environment, opened, pickler
 from frazil.execution.watching import Job, Surroundings, Watch
 from frazil.execution.wire import Reply
@@ -35,6 +38,8 @@ class Session:
     ----------
     watch
         What looks after the calls of this executor.
+    runtime
+        What is known of the function that it calls, if that is on Lambda.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -44,8 +49,15 @@ class Session:
 
     def _open(self, settings: Settings, stack: ExitStack) -> None:
         lithops = opened(settings, stack)
+        self.runtime = lithops.runtime
         self._executor = lithops.executor
         self._executor.total_jobs = _FIRST_JOB
+        read_as_data(self._executor.internal_storage)
+        self._invoking: Invoking | None = None
+        if not lithops.local:
+            handler = self._executor.compute_handler
+            unlocking(handler.backend)
+            self._invoking = handler.invoke = Invoking(handler.invoke, self._begun if lithops.single else None)
         self._constants = lithops.constants
         self._call_timeout = settings.call_timeout
         self._cleaner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frazil-lithops-cleaner")
@@ -58,6 +70,7 @@ class Session:
             interval=LOCAL_INTERVAL if lithops.local else REMOTE_INTERVAL / 5,
             start_deadline=settings.start_deadline,
         )
+        self._starting: Future[list[Any]] | None = None
         self.watch = Watch(self._around, self)
 
     def pickler(self) -> Callable[[object], bytes]:
@@ -67,16 +80,85 @@ class Session:
     def start(self, name: str, call: Callable[[bytes], Reply], packets: Sequence[tuple[bytes]]) -> list[Any]:
         """Start a job of one call for each packet; give Lithops' futures."""
         self._drop_latches()
+        if self._starting is not None:  # for calls that were given up since; Lithops works for one at a time
+            self._await(self._starting, name)
+        self._starting = self._started(call, packets)
+        self._await(self._starting, name)
         try:
-            # No modules are sent along: finding them takes seconds, and both sides hold them by contract.
-            futures = list(self._executor.map(call, packets, timeout=self._call_timeout, include_modules=None))
+            futures = self._starting.result()
         except Exception as error:  # as for opening: errors of the backend's own
             raise BackendError(f"Lithops could not start the calls of {name}: {error}") from error
+        finally:
+            self._starting = None
         self._executor.futures.clear()  # else it keeps what each call of this session returned
         return futures
 
+    def refused(self, job: Job) -> str | None:
+        """Why calls of this job will never start; None if nothing is known of that."""
+        return None if self._invoking is None else self._invoking.refused(job.key)
+
+    def said(self, job: Job) -> str | None:
+        """What the last invocation of this job failed with, of those that are made again; None if none failed."""
+        return None if self._invoking is None else self._invoking.said(job.key)
+
+    def ended(self, job: Job) -> Mapping[str, str]:
+        """Calls of this job that will not report, for their invocation ended with an error, and that; told once."""
+        invocations = [] if self._invoking is None else self._invoking.ended(job.key)
+        found = {call: said for calls, said in invocations for call in calls}
+        if found:
+            monitor = self._executor.job_monitor
+            # Else Lithops takes each for one that runs, and gives its room back once more when its time is over.
+            monitor.remove([future for future in job.futures if future.call_id in found])
+            for _ in invocations:
+                monitor.token_bucket_q.put("#")  # room for another call, as Lithops counts it
+        return found
+
+    def _begun(self, payload: Mapping[str, Any]) -> Mapping[str, bool]:
+        """Which calls of an invocation have begun, and whether each has reported since; none if it cannot be told."""
+        storage, bucket = self._around.storage.storage, self._around.storage.bucket
+        found: dict[str, bool] = {}
+        try:
+            for call in payload["call_ids"]:
+                keys = storage.list_keys(bucket, f"{self._constants.JOBS_PREFIX}/{payload['job_key']}/{call}/")
+                if keys:
+                    found[call] = any(key.endswith("/status.json") for key in keys)
+        except Exception as error:  # noqa: BLE001  each storage backend has errors of its own; the network may be gone
+            logger.debug("It cannot be told which calls of %s began: %s", payload["job_key"], error)
+            return {}
+        return found
+
+    def _await(self, starting: Future[list[Any]], name: str) -> None:
+        with suppress(TimeoutError):
+            starting.exception(timeout=None if self._around.environment else self._around.start_deadline)
+        if not starting.done():
+            raise BackendError(
+                f"Lithops has not started the calls of {name} within {self._around.start_deadline:g} s: the backend "
+                "builds or pulls the image, cannot find it, or has no room for what Lithops starts first. Look at what "
+                "it does there, or raise start_deadline"
+            )
+
+    def _started(self, call: Callable[[bytes], Reply], packets: Sequence[tuple[bytes]]) -> Future[list[Any]]:
+        """A job, as it comes from Lithops, which may wait for ever: for a pod that starts first, or for an image."""
+        started: Future[list[Any]] = Future()
+
+        def start() -> None:
+            try:
+                # No modules are sent along: finding them takes seconds, and both sides hold them by contract.
+                job = self._executor.map(call, packets, timeout=self._call_timeout, include_modules=None)
+                started.set_result(list(job))
+            except BaseException as error:  # noqa: BLE001  raised where it is waited for
+                started.set_exception(error)
+
+        if self._around.environment is not None:
+            start()
+        else:  # not a thread of a pool: the interpreter would wait for it at its end
+            threading.Thread(target=start, name="frazil-lithops-start", daemon=True).start()
+        return started
+
     def discard(self, jobs: Sequence[Job]) -> None:
         """Start no more calls of these jobs, where Lithops holds calls back."""
+        if self._invoking is not None:
+            self._invoking.drop(job.key for job in jobs)
         # The capacity that lost calls seem to hold would be missing to the calls after them.
         self._executor.invoker.discard_pending({job.key for job in jobs}, {job.id for job in jobs})
 
@@ -91,6 +173,8 @@ class Session:
             Whether no other job runs.
         """
         handler, monitor = self._executor.compute_handler, self._executor.job_monitor
+        if self._invoking is not None:
+            self._invoking.drop(job.key for job in jobs)
         unfinished = [job for job in jobs if job.unfinished]
         dropped = jobs if idle else [job for job in jobs if job.waiting]
         if dropped:
@@ -144,6 +228,8 @@ class Session:
         Path(self._constants.LOGS_DIR, f"{job_key}.log").unlink(missing_ok=True)
 
     def _leave(self) -> None:
+        if self._invoking is not None:
+            self._invoking.close()
         self._executor.__exit__(None, None, None)
         if self._around.environment is not None:
             self._await_manager()

@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 from frazil.execution.executor import Outcome
-from frazil.execution.wire import Reply, packed, remote
+from frazil.execution.wire import Reply, packed, received, remote, returns_bytes
 from frazil_functions.errors import BackendError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -104,6 +104,10 @@ class LithopsCalls[T, R]:
     def failed(self) -> bool:
         """Whether no more outcomes come."""
         return self._failure is not None
+
+    def read(self, index: int, reply: Reply) -> Outcome[Any]:
+        """The outcome that a call's reply tells of."""
+        return received(index, self.name, reply, only_bytes=returns_bytes(self._function))
 
     def put(self, outcome: Outcome[Any]) -> None:
         """Take the outcome of a call."""

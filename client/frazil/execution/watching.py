@@ -6,14 +6,14 @@ call that does not start or a worker that is killed. Here it serves futures and 
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from frazil.execution import localhost
 from frazil.execution.executor import Outcome
-from frazil.execution.wire import Reply, received
+from frazil.execution.wire import Reply
 from frazil_functions.errors import BackendError
 
 if TYPE_CHECKING:
@@ -28,6 +28,13 @@ SLACK = 10.0
 _ENDED = (
     "Its memory limit or its time limit are the usual reasons: give functions more memory, or raise call_timeout "
     "and the backend's own time limit, or write smaller tasks with more workers"
+)
+
+_REFUSED = (
+    "The function must be there, and who calls needs the permission to invoke it: on AWS Lambda lambda:InvokeFunction, "
+    "which infra/modules/policy gives the role of the client. One that was deleted is made again where Lithops makes "
+    "it, as on Cloud Run, once its description is deleted, under lithops.runtimes/ in the staging bucket and "
+    "~/.lithops/cache here"
 )
 
 _DOWNLOADS = 16  # values above 8 kB lie in storage, one request away each
@@ -123,6 +130,18 @@ class Backend(Protocol):
 
     def start(self, name: str, call: Callable[[bytes], Reply], packets: Sequence[tuple[bytes]]) -> list[Any]:
         """Start a job of one call for each packet; give Lithops' futures."""
+        ...
+
+    def refused(self, job: Job) -> str | None:
+        """Why calls of this job will never start; None if nothing is known of that."""
+        ...
+
+    def said(self, job: Job) -> str | None:
+        """What the last invocation of this job failed with, of those that are made again; None if none failed."""
+        ...
+
+    def ended(self, job: Job) -> Mapping[str, str]:
+        """Lithops' names of calls that began and will not report, and what their invocation ended with; told once."""
         ...
 
     def discard(self, jobs: Sequence[Job]) -> None:
@@ -228,6 +247,9 @@ class Watch:
                 elif future.running:
                     # Clocks elsewhere may be wrong, so what counts is when the call was first seen running here.
                     job.calls.begun.setdefault(index, time.monotonic())
+            why = self.backend.refused(job)
+            if why is not None:
+                job.calls.fail(BackendError(f"The backend refuses calls of {job.calls.name}: {why}. {_REFUSED}"))
         self._give_up_lost()
         over = [job for job in self._jobs if job.over]
         if over:
@@ -259,6 +281,7 @@ class Watch:
             self._jobs.append(job)
 
     def _fetch(self, calls: "LithopsCalls[Any, Any]", index: int, future: Any) -> None:  # noqa: ANN401  Lithops has no types
+        killed = False
         try:
             # Raising, as it does by default, it would also replace sys.excepthook.
             reply = future.result(throw_except=False, internal_storage=self._around.storage)
@@ -266,19 +289,21 @@ class Watch:
             # Where it is not raised, it is nowhere else.
             reason = str(future._exception[1]) if future.error else "it reported no value"  # noqa: SLF001
             if "exceeded the execution timeout" in reason:  # so Lithops calls a worker of which it heard no more
-                reason = f"it ended without an answer. {_ENDED}"
+                reason, killed = f"it ended without an answer. {_ENDED}", True
+            elif "was killed with SIGKILL" in reason:
+                killed = True
         except Exception as error:  # noqa: BLE001  what a worker left may be of any kind; the call is lost with it
             reply, reason = None, f"what it reported cannot be read: {error!r}"
-        calls.put(_lost(calls, index, reason) if reply is None else received(index, calls.name, reply))
+        calls.put(_lost(calls, index, reason, killed=killed) if reply is None else calls.read(index, reply))
 
     def _give_up_lost(self) -> None:
         now = time.monotonic()
         lost: dict[tuple[Job, int], str] = {}
         if self._around.environment is not None:
             lost |= self._dead()
-        overdue = self._overdue(now)
-        lost |= overdue
-        late = self._late(now, overdue)
+        killed = self._ended_invocations() | self._overdue(now)
+        lost |= killed
+        late = self._late(now, killed)
         if late:
             self.backend.discard(list({job: None for job, _ in late}))
             lost |= late
@@ -286,7 +311,7 @@ class Watch:
             self._ended += 1
             job.drop(index)
             job.given_up = True
-            job.calls.put(_lost(job.calls, index, reason))
+            job.calls.put(_lost(job.calls, index, reason, killed=(job, index) in killed))
 
     def _dead(self) -> dict[tuple[Job, int], str]:
         # Lithops only logs that a worker of this machine ended; a call without a status "runs" on.
@@ -308,6 +333,17 @@ class Watch:
                     found[job, index] = f"{how} before it could report"
         return found
 
+    def _ended_invocations(self) -> dict[tuple[Job, int], str]:
+        # Backends that answer an invocation when its call has ended answer with an error when what ran it died.
+        found: dict[tuple[Job, int], str] = {}
+        for job in self._jobs:
+            ended = self.backend.ended(job)
+            for index, future in job.waiting.items():
+                said = ended.get(future.call_id)
+                if said is not None and not _has_reported(future):
+                    found[job, index] = f"what ran it ended before it could report: {said}. {_ENDED}"
+        return found
+
     def _overdue(self, now: float) -> dict[tuple[Job, int], str]:
         # What kills a function from outside leaves it no time to say so.
         found: dict[tuple[Job, int], str] = {}
@@ -318,8 +354,8 @@ class Watch:
                 found[job, index] = f"it ended without an answer, none came within {limit:g} s. {_ENDED}"
         return found
 
-    def _late(self, now: float, overdue: dict[tuple[Job, int], str]) -> dict[tuple[Job, int], str]:
-        started = sum(not future.invoked for job, index, future in self._waiting() if (job, index) not in overdue)
+    def _late(self, now: float, killed: dict[tuple[Job, int], str]) -> dict[tuple[Job, int], str]:
+        started = sum(not future.invoked for job, index, future in self._waiting() if (job, index) not in killed)
         signs, deadline = (self._ended, started), self._around.start_deadline
         # Calls that queue behind others while all workers are busy are not late, whichever job these are of.
         if signs != self._signs or started >= self._around.workers:
@@ -329,11 +365,13 @@ class Watch:
             f"it had not started {deadline:g} s after the last call that started or ended. The backend "
             "dropped it, or has less room than `workers` says: lower that, or raise start_deadline"
         )
-        return {
-            (job, index): reason
-            for job, index, future in self._waiting()
-            if future.invoked and now - max(self._last_sign, job.handed) > deadline
-        }
+        late: dict[tuple[Job, int], str] = {}
+        for job, index, future in self._waiting():
+            waited = now - max(self._last_sign, job.handed)
+            if future.invoked and (job, index) not in killed and waited > deadline:
+                said = self.backend.said(job)
+                late[job, index] = f"{reason}. It was last refused with: {said}" if said else reason
+        return late
 
     def _waiting(self) -> Iterator[tuple[Job, int, Any]]:
         return ((job, index, future) for job in self._jobs for index, future in job.waiting.items())
@@ -346,8 +384,8 @@ class Watch:
             return False
 
 
-def _lost(calls: "LithopsCalls[Any, Any]", index: int, reason: str) -> Outcome[Any]:
-    return Outcome(index, error=BackendError(f"Call {index} of {calls.name} was lost: {reason}"))
+def _lost(calls: "LithopsCalls[Any, Any]", index: int, reason: str, *, killed: bool = False) -> Outcome[Any]:
+    return Outcome(index, error=BackendError(f"Call {index} of {calls.name} was lost: {reason}"), killed=killed)
 
 
 def _has_reported(future: Any) -> bool:  # noqa: ANN401  Lithops has no types

@@ -1,7 +1,7 @@
 """How a call travels: function and argument as pickles there, a value or the words of an error back.
 
 What comes back is read as data: bytes stay bytes, and an error is rebuilt here from its name and its message.
-Only other values travel as pickles, and loading one runs what it says; Frazil's own functions return bytes.
+Other values travel as pickles, and loading one runs what it says: only functions of the user's own may leave one.
 What carries a reply may pickle it, as Lithops does. Who carries it, and what a function does, is not known here.
 """
 
@@ -67,12 +67,29 @@ def remote(function: bytes, escaping: tuple[type[BaseException], ...] = ()) -> C
     return call
 
 
-def received(index: int, name: str, reply: Reply) -> Outcome[Any]:
-    """Read the outcome that a reply tells of; `name` is the function's, for messages."""
+def returns_bytes(function: Callable[..., object]) -> bool:
+    """Whether a function is one of Frazil's own, all of which return bytes."""
+    return getattr(function, "__module__", "").partition(".")[0] == "frazil_functions"
+
+
+def received(index: int, name: str, reply: Reply, *, only_bytes: bool = False) -> Outcome[Any]:
+    """Read the outcome that a reply tells of.
+
+    Parameters
+    ----------
+    index, name
+        Of the call and its function, for messages.
+    reply
+        What the call left.
+    only_bytes
+        Whether any other value is not from the function that was called, and is not loaded.
+    """
     step, content, _, text = reply
     call = f"Call {index} of {name}"
     if step == "bytes":
         return Outcome(index, value=content)
+    if step == "pickle" and only_bytes:
+        return _lost(index, f"{call} left a value that only loading could tell, and was not loaded", text)
     if step == "pickle":
         try:
             return Outcome(index, value=pickle.loads(content))  # noqa: S301  staging storage is trusted as the code is

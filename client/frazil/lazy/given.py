@@ -28,6 +28,7 @@ from frazil_functions.reading.encoding import (
     checksum,
     json_attributes,
     native_attributes,
+    rounds,
 )
 from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata, decoded_dtype, stored_dtype
 from frazil_functions.regions import Region
@@ -236,7 +237,24 @@ class GivenCarrier:
             If what computes one of them cannot be pickled; it names the variable.
         """
         found = [self._pickled(region) for region in regions]
-        return Carried(pack([content for content, _ in found]), tuple(buffers for _, buffers in found))
+        own = {name: self._rounded[name] for region in regions if (name := region.array) in self._rounded}
+        return Carried(pack([content for content, _ in found]), tuple(buffers for _, buffers in found), own)
+
+    def held(self, name: str) -> Values | None:
+        """The values of an array, if they lie in memory."""
+        variable = self.given.variables[name]
+        return np.asarray(variable.data) if _in_memory(variable) else None
+
+    @cached_property
+    def _rounded(self) -> dict[str, Attributes]:
+        """The attributes of values that functions round, by the names of arrays."""
+        arrays = self.plan.template.arrays
+        return {
+            name: json_attributes(self.given.variables[name].attrs)
+            for source in self.plan.sources
+            for name in source.recode
+            if rounds(arrays[name].dtype, arrays[name].attributes)
+        }
 
     @cached_property
     def _graph(self) -> GraphOf:
@@ -327,7 +345,7 @@ def _below(path: str, name: str) -> str:
 
 def written(plan: Plan) -> list[str]:
     """The variables of a dataset that a plan writes."""
-    return [array.name for array in plan.template.arrays.values() if array.role != "kept"]
+    return [array.name for array in plan.template.arrays.values() if array.role not in {"kept", "empty"}]
 
 
 def _placed(grid: WriteGrid, variable: xr.Variable, source: FileSource, append_dim: str | None) -> Lazy:

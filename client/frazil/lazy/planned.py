@@ -16,7 +16,7 @@ from frazil.planning.options import Options
 from frazil.planning.scan import Sources, Wanted, append_dim_of
 from frazil_functions.errors import InvalidInputError, MismatchedSourceError, nearest
 from frazil_functions.plan import Mode, Plan
-from frazil_functions.reading.encoding import STRING, Attributes, is_time_unit, json_attributes, number
+from frazil_functions.reading.encoding import STRING, Attributes, is_time_unit, json_attributes, number, rounds
 from frazil_functions.reading.scanning import VariableMetadata
 from frazil_functions.regions import plain_dim
 
@@ -223,6 +223,9 @@ def _encodings(stored: Mapping[str, tuple[str, Attributes]]) -> dict[str, dict[s
     """How Xarray is to encode variables so that they are stored as these are."""
     found: dict[str, dict[str, Any]] = {}
     for name, (dtype, attributes) in stored.items():
+        if rounds(dtype, attributes):
+            found[name] = {}  # functions round what is computed as it is
+            continue
         own: dict[str, Any] = {key: attributes[key] for key in _STORED if key in attributes}
         for key in ("scale_factor", "add_offset", "_FillValue", "missing_value"):
             if key in own:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from frazil.planning.attributes import Changes, changes_of
+from frazil.planning.attributes import Changes, changes_of, check_claims
 from frazil.planning.axis import axis_of, check_all_labels
 from frazil.planning.compare import calendar_of, compare
 from frazil.planning.existing import Existing, check_ordered
@@ -47,10 +47,13 @@ def fit_behind(existing: Existing, sources: Sources, options: Options) -> Fitted
         places.append(pieces)
     joined = replace(joined, files=tuple(files))
     recodes = [
-        compare(_shared(first, file), file, dim, joined.labels, options.accept) if file is not first else frozenset()
+        compare(_shared(first, file), file, dim, joined.labels, options.accept, rounded=True)
+        if file is not first
+        else frozenset()
         for file in files
     ]
-    recoding = recoding_of(files, recodes, dim)
+    recoding = recoding_of(files, recodes, dim, rounded=True)
+    check_claims(existing, files[1:], options.on_attrs)
     axis = _axis(joined, recodes, recoding, options)
     if options.on_overlap == "replace":
         _check_replaced(held, existing, axis, joined.append_dim or "")

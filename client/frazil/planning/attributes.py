@@ -7,9 +7,12 @@ from frazil.planning.existing import Existing
 from frazil.planning.options import OnAttrs
 from frazil_functions.errors import MismatchedSourceError
 from frazil_functions.reading.encoding import PACKING, Attributes
+from frazil_functions.reading.rounding import BITS, ERROR, KEEPBITS, OVERFLOW, VALID
 from frazil_functions.reading.scanning import FileMetadata
 
-_OTHERWISE: frozenset[str] = frozenset({*PACKING, "units", "calendar", "coordinates", "bounds", "dtype"})
+_OTHERWISE: frozenset[str] = frozenset(
+    {*PACKING, ERROR, OVERFLOW, BITS, KEEPBITS, "units", "calendar", "coordinates", "bounds", "dtype"}
+)
 """What says how values are stored, and is held against the group's by what it means; and what readers work out."""
 
 
@@ -63,6 +66,30 @@ def changes_of(existing: Existing, file: FileMetadata, names: Iterable[str], on_
     )
 
 
+def check_claims(existing: Existing, files: Iterable[FileMetadata], on_attrs: OnAttrs | None) -> None:
+    """Refuse values of which it would not be true what the group says that its own have lost.
+
+    Raises
+    ------
+    MismatchedSourceError
+        If a file says otherwise, unless the group's attributes are to stay as they are.
+    """
+    claims = {
+        name: one.attributes[BITS]
+        for name, one in existing.file.variables.items()
+        if BITS in one.attributes and KEEPBITS not in one.attributes
+    }
+    for file in files if on_attrs != "keep" else ():
+        for name in claims.keys() & file.variables.keys():
+            told = file.variables[name].attributes.get(BITS)
+            if str(told) != str(claims[name]):
+                raise MismatchedSourceError(
+                    f"{file.url}: the attribute {BITS} of {name!r} is {told!r}, and in {existing.file.url} it is "
+                    f"{claims[name]!r}, as its files had it; it would not be true of these values, which are not "
+                    "rounded. --on-attrs keep writes them and leaves the attribute as it is"
+                )
+
+
 def linked(existing: Existing, file: FileMetadata, new: Collection[str], changes: Changes) -> Changes:
     """The changes, and what tells readers that new variables are the bounds or coordinates of what is there."""
     ours, theirs = existing.file.variables, file.variables
@@ -86,6 +113,5 @@ def _links(ours: Attributes, theirs: Attributes, new: Collection[str]) -> Attrib
 
 
 def _differing(ours: Attributes, theirs: Attributes) -> Attributes:
-    return {
-        key: value for key, value in theirs.items() if key not in _OTHERWISE and (key not in ours or ours[key] != value)
-    }
+    left = _OTHERWISE | (VALID if ERROR in ours else set())  # these count in codes, where values are packed
+    return {key: value for key, value in theirs.items() if key not in left and (key not in ours or ours[key] != value)}

@@ -10,7 +10,7 @@ import numpy as np
 from frazil.planning.labels import check_labels, difference, drifted
 from frazil.planning.meaning import check_meaning
 from frazil_functions.errors import InvalidInputError, LabelError, MismatchedSourceError, SourceError, nearest
-from frazil_functions.reading.encoding import PACKING, STRING, is_time_unit, missing_marks
+from frazil_functions.reading.encoding import PACKING, STRING, bounded_attributes, is_time_unit, missing_marks, rounds
 from frazil_functions.reading.scanning import (
     UNSUPPORTED,
     FileMetadata,
@@ -192,8 +192,23 @@ def compare(
     append_dim: str | None,
     labels: Mapping[str, Labels],
     accept: frozenset[Accept],
+    *,
+    rounded: bool = False,
 ) -> frozenset[str]:
     """Hold one file against the first; return the variables that it stores in another way.
+
+    Parameters
+    ----------
+    first, file
+        The two.
+    append_dim
+        The dimension that files follow each other on.
+    labels
+        The labels that digests name.
+    accept
+        Differences that are accepted.
+    rounded
+        Whether floating-point numbers may be rounded where the first says that it is stored with loss: it is a group.
 
     Raises
     ------
@@ -219,15 +234,16 @@ def compare(
         _compare_form(name, first, file, append_dim, labels)
         counted = _compare_units(name, first, file, labels, accept)
         # Labels mean the same in any type that holds them; whether the target's does is seen when they are joined.
+        lossy = rounded and rounds(ours.dtype, ours.attributes)
         typed = name == append_dim and ours.dims == (name,) and _numeric(ours) and _numeric(theirs)
         if typed and ours.dtype != theirs.dtype:
             recode.add(name)
-        elif not counted:
+        elif not counted and not (lossy and ours.decoded is not None and _is_float(theirs)):
             _compare_dtype(name, first, file)
         check_meaning(name, first, file)
         if append_dim not in ours.dims:
-            _compare_values(name, first, file, labels, accept)
-        if counted or _compare_packing(name, ours, theirs, first, file):
+            _compare_values(name, first, file, labels, accept, lossy=lossy)
+        if counted or lossy or _compare_packing(name, ours, theirs, first, file):
             recode.add(name)
         if counted:
             recode |= {str(ours.attributes[key]) for key in ("bounds", "climatology") if key in ours.attributes}
@@ -259,6 +275,10 @@ def _numeric(variable: VariableMetadata) -> bool:
     return variable.dtype != STRING and np.dtype(variable.dtype).kind in "iuf"
 
 
+def _is_float(variable: VariableMetadata) -> bool:
+    return _numeric(variable) and np.dtype(variable.decoded or variable.dtype).kind == "f"
+
+
 def _compare_dtype(name: str, first: FileMetadata, file: FileMetadata) -> None:
     ours, theirs = first.variables[name], file.variables[name]
     both_bytes = ours.dtype.startswith("|S") and theirs.dtype.startswith("|S")
@@ -274,6 +294,8 @@ def _compare_units(
 ) -> bool:
     """Whether the file counts time in other units than the first file does, and may."""
     ours, theirs = first.variables[name], file.variables[name]
+    if ours.attributes.get("units") != theirs.attributes.get("units"):
+        ours, theirs = _counted(name, first), _counted(name, file)
     units, other = ours.attributes.get("units"), theirs.attributes.get("units")
     calendars = [calendar_of(variable) for variable in (ours, theirs)]
     if is_time_unit(units) and is_time_unit(other) and not _same_dates(ours, theirs, labels):
@@ -283,8 +305,9 @@ def _compare_units(
         )
     if units != other:
         if not (is_time_unit(units) and is_time_unit(other)):
+            here, there = (f"is in {one!r}" if one is not None else "has no units" for one in (other, units))
             raise MismatchedSourceError(
-                f"{file.url}: {name!r} is in {other!r}, and in {first.url} in {units!r}; the values would not compare"
+                f"{file.url}: {name!r} {here}, and in {first.url} it {there}; the values would not compare"
             )
         if "units" not in accept:
             raise LabelError(
@@ -293,6 +316,12 @@ def _compare_units(
             )
         return True
     return False
+
+
+def _counted(name: str, file: FileMetadata) -> VariableMetadata:
+    """A variable with the units that it has in writing, or takes from the coordinate that it is the bounds of."""
+    own = bounded_attributes(name, {key: one.attributes for key, one in file.variables.items()})
+    return replace(file.variables[name], attributes=own)
 
 
 def _same_dates(ours: VariableMetadata, theirs: VariableMetadata, labels: Mapping[str, Labels]) -> bool:
@@ -312,13 +341,14 @@ def _compare_packing(
     differ = {key for key in PACKING if ours.attributes.get(key) != theirs.attributes.get(key)}
     if ours.dims == (name,):
         differ -= {"_FillValue", "missing_value"}  # no label is missing
-    packing = bool(differ)
-    if packing and np.dtype("S1" if ours.dtype == "string" else ours.dtype).str[1:] in {"i8", "u8"}:
+    # Another mark for what is missing is exchanged among whole numbers; another scale would be counted in doubles.
+    scaled = bool(differ - {"_FillValue", "missing_value"})
+    if scaled and np.dtype("S1" if ours.dtype == "string" else ours.dtype).str[1:] in {"i8", "u8"}:
         raise MismatchedSourceError(
-            f"{file.url}: {name!r} has another scale or fill value than in {first.url}, and its 64-bit integers cannot "
-            "be converted without loss"
+            f"{file.url}: {name!r} has another scale than in {first.url}, and its 64-bit integers cannot be converted "
+            "without loss"
         )
-    return packing
+    return bool(differ)
 
 
 def calendar_of(variable: VariableMetadata) -> str:
@@ -339,9 +369,17 @@ def _compare_values(
     file: FileMetadata,
     labels: Mapping[str, Labels],
     accept: frozenset[Accept],
+    *,
+    lossy: bool,
 ) -> None:
-    keys = ["units", "scale_factor", "add_offset", "_Unsigned"]
-    if first.variables[name].dims != (name,) and _marks(first.variables[name]) != _marks(file.variables[name]):
+    # Of values that are not known it is enough that they can be stored as the first's are.
+    lossy = lossy and first.variables[name].digest is None
+    keys = ["units"] if lossy else ["units", "scale_factor", "add_offset", "_Unsigned"]
+    if (
+        not lossy
+        and first.variables[name].dims != (name,)
+        and _marks(first.variables[name]) != _marks(file.variables[name])
+    ):
         keys += ["_FillValue", "missing_value"]
     told = [[one.variables[name].attributes.get(key) for key in keys] for one in (first, file)]
     if told[0] != told[1]:

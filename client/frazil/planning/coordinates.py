@@ -48,7 +48,8 @@ def check_coordinates(
                 raise LabelError(
                     f"{source.url}: the coordinate {name!r} has other values than {existing.file.url} has in the place "
                     "of the region, so values would stand under coordinates that are not theirs. Name the place where "
-                    "they belong (--region), or replace the coordinate first (--mode modify)"
+                    "they belong (--region), or replace the coordinate first (frazil convert --mode "
+                    "modify)"
                 )
 
 

@@ -1,10 +1,10 @@
 """Cutting the write grids into regions, and grouping regions into tasks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate
 from typing import Final
 
-from frazil_functions.plan import TaskPlan, sources_of
+from frazil_functions.plan import TaskPlan, handled_nbytes, held_nbytes, sources_of
 from frazil_functions.regions import Region
 from frazil_functions.template import ArrayTemplate, DatasetTemplate, itemsize_of
 
@@ -15,6 +15,9 @@ seeking does not count, little enough that reading ahead stays cheap in memory."
 REGION_UNITS: Final = 1024
 """How many write units a region holds at most: Zarr starts on all of them at once, and what it has started on is slow
 to call off."""
+
+REGION_REFERENCES: Final = 8192
+"""How many references a region holds at most: a second's work of a function, little enough to do again."""
 
 TASK_BYTES: Final = 64 << 20
 """Fewer bytes than this are not worth another function: starting one costs a second or two."""
@@ -27,19 +30,31 @@ MEMORY_REGIONS: Final = 3
 """How many of the largest regions a task holds: one being read, one encoded, one written."""
 
 
-def cut(template: DatasetTemplate, region_bytes: int) -> list[Region]:
+def cut(template: DatasetTemplate, region_bytes: int, referring: Collection[str] = ()) -> list[Region]:
     """Regions that cover every array that functions write, in the order of the append dimension.
 
     What lies together along the append dimension is read from the same files, so it stays together
     whatever array it is of.
+
+    Parameters
+    ----------
+    template
+        What is written.
+    region_bytes
+        How many bytes of values a region holds at most, unless a write unit is larger.
+    referring
+        Arrays that refer to the chunks of their sources, so that their regions hold no values.
     """
     found: list[tuple[tuple[int, int, int], Region]] = []
     for number, array in enumerate(template.arrays.values()):
         if array.role == "data":
-            found += (
-                ((_start(region, template.append_dim), number, at), region)
-                for at, region in enumerate(_cut_array(array, region_bytes, template.owned(array.name)))
+            owned = template.owned(array.name)
+            regions = (
+                array.grid.cut(REGION_REFERENCES, owned)
+                if array.name in referring
+                else _cut_array(array, region_bytes, owned)
             )
+            found += (((_start(region, template.append_dim), number, at), region) for at, region in enumerate(regions))
     found.sort(key=lambda pair: pair[0])
     return [region for _, region in found]
 
@@ -56,11 +71,6 @@ def _start(region: Region, append_dim: str | None) -> int:
     return span[0] if span is not None else 0
 
 
-def nbytes(template: DatasetTemplate, region: Region) -> int:
-    """The size of a region's values in bytes."""
-    return region.size * itemsize_of(template.arrays[region.array].dtype)
-
-
 def group(
     template: DatasetTemplate,
     regions: Sequence[Region],
@@ -68,6 +78,8 @@ def group(
     workers: int,
     task_bytes: int,
     most_bytes: int = TASK_MOST_BYTES,
+    *,
+    referring: Collection[str] = (),
 ) -> tuple[TaskPlan, ...]:
     """Regions in tasks of about as many bytes each, neighbours along the append dimension together.
 
@@ -86,18 +98,24 @@ def group(
         The least that is worth a function.
     most_bytes
         The most that a function is given, unless a single region is more.
+    referring
+        Arrays that refer to the chunks of their sources.
     """
-    sizes = [nbytes(template, region) for region in regions]
+    sizes = [handled_nbytes(template, region, referring) for region in regions]
     total = sum(sizes)
     count = _count(sizes, workers, task_bytes, most_bytes)
     groups: list[list[int]] = [[] for _ in range(count)]
+
+    def largest(members: Sequence[int]) -> int:
+        return max(held_nbytes(template, regions[at], referring) for at in members)
+
     done = 0
     for number, size in enumerate(sizes):
         # A region goes where its middle lies, so that every task gets its share within half a region.
         groups[min(count - 1, int((done + size / 2) * count / max(1, total)))].append(number)
         done += size
     return tuple(
-        _task(template, [regions[at] for at in members], sum(sizes[at] for at in members), spans)
+        _task([regions[at] for at in members], sum(sizes[at] for at in members), largest(members), spans, template)
         for shared in groups
         for members in _split(shared, sizes, most_bytes)
     )
@@ -130,6 +148,7 @@ def _split(members: list[int], sizes: Sequence[int], most: int) -> Iterator[list
         waiting += [part[middle:], part[:middle]]
 
 
-def _task(template: DatasetTemplate, regions: list[Region], size: int, spans: Sequence[tuple[int, int]]) -> TaskPlan:
-    largest = max(nbytes(template, region) for region in regions)
+def _task(
+    regions: list[Region], size: int, largest: int, spans: Sequence[tuple[int, int]], template: DatasetTemplate
+) -> TaskPlan:
     return TaskPlan(tuple(regions), sources_of(regions, template.append_dim, spans), size, MEMORY_REGIONS * largest)

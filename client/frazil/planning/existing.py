@@ -2,13 +2,17 @@
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import icechunk
 import zarr
 
-from frazil_functions.errors import InvalidInputError, LabelError
+from frazil.planning.options import Span
+from frazil_functions.containers import Container as Place
+from frazil_functions.errors import InvalidInputError, LabelError, nearest
+from frazil_functions.reading.encoding import Attributes
 from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata, scan_store
-from frazil_functions.template import DatasetTemplate
+from frazil_functions.template import ArrayTemplate, DatasetTemplate, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,10 @@ class Existing:
         The names of groups in it.
     replicas
         The same group in other repositories, which must stay the same.
+    containers
+        The places that its references may lead into.
+    followed
+        The prefixes of those that somebody has authorised reading from.
     """
 
     file: FileMetadata
@@ -50,6 +58,8 @@ class Existing:
     unsuited: Mapping[str, str] = field(default_factory=dict)
     below: frozenset[str] = frozenset()
     replicas: tuple["Existing", ...] = ()
+    containers: tuple[Place, ...] = ()
+    followed: frozenset[str] = frozenset()
 
     def digested(self, append_dim: str) -> "Existing":
         """The same with digests of what stands outside of the append dimension.
@@ -60,6 +70,7 @@ class Existing:
             If a replica holds something else.
         """
         found = scan_existing(self.session, self.file.url, self.group, append_dim)
+        found = replace(found, containers=self.containers, followed=self.followed)
         return found.beside(replica.digested(append_dim) for replica in self.replicas)
 
     def length(self, dim: str) -> int:
@@ -70,6 +81,63 @@ class Existing:
             if dim in variable.dims
         )
         return next(found, 0)
+
+    def check_region(self, region: Mapping[str, Span], dims: Iterable[str], cure: str) -> None:
+        """Refuse a region that does not lie in the group.
+
+        Parameters
+        ----------
+        region
+            The part of each dimension.
+        dims
+            Those that it may name.
+        cure
+            What helps where it reaches out of the group.
+
+        Raises
+        ------
+        InvalidInputError
+            Naming the dimension.
+        """
+        for dim, span in region.items():
+            if dim not in dims:
+                raise InvalidInputError(f"the region names {dim!r}, which no variable has; {nearest(dim, dims)}")
+            if span != "auto" and not 0 <= span[0] < span[1] <= self.length(dim):
+                raise InvalidInputError(
+                    f"the region {dim} {span[0]}:{span[1]} does not lie in {self.file.url}, which has "
+                    f"{self.length(dim)} along it; {cure}"
+                )
+
+    def present(
+        self, name: str, role: Role, changes: Mapping[str, Attributes] = MappingProxyType({}), digest: str | None = None
+    ) -> ArrayTemplate:
+        """An array of the group as a part of a template, in its present form.
+
+        Parameters
+        ----------
+        name
+            The array.
+        role
+            Who writes its values.
+        changes
+            Attributes that arrays get, or get anew, by the array's name.
+        digest
+            Of values that are written once.
+        """
+        variable, held = self.file.variables[name], self.arrays[name]
+        return ArrayTemplate(
+            name=name,
+            dims=variable.dims,
+            shape=held.shape,
+            dtype=variable.dtype,
+            chunks=held.chunks,
+            shards=held.shards,
+            attributes=variable.attributes,
+            role=role,
+            digest=digest if role == "static" else variable.digest,
+            before=held.shape,
+            changes=changes.get(name, {}),
+        )
 
     def cut_to(self, extents: Mapping[str, tuple[int, int]]) -> "Existing":
         """The same as if it held but a part of some dimensions."""
@@ -123,7 +191,7 @@ def _cut(
         part = Labels.of(labels[variable.digest].values()[slice(*extents[name])])
         digest = part.digest
         labels[digest] = part
-    return replace(variable, shape=shape, digest=digest)
+    return replace(variable, shape=shape, digest=digest, sorted_digest=None)
 
 
 def scan_existing(session: icechunk.Session, url: str, group: str, append_dim: str | None = None) -> Existing:

@@ -1,14 +1,15 @@
 """Fitted: the sources as they lie in the target, and the target as it will be."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from frazil.planning.labels import Axis
 from frazil.planning.place import Pieces
 from frazil.template.build import Recoding
+from frazil_functions.reading.encoding import rounds
 from frazil_functions.reading.scanning import FileMetadata
 from frazil_functions.tasks import FileSource
-from frazil_functions.template import DatasetTemplate
+from frazil_functions.template import ArrayTemplate, DatasetTemplate
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +67,16 @@ def sources_at(
         )
         for at, (start, stop) in zip(axis.order, axis.spans, strict=True)
     )
+
+
+def read_as_placed(arrays: Mapping[str, ArrayTemplate], first: FileSource) -> dict[str, ArrayTemplate]:
+    """Arrays of which functions write what is written once where it stands or is stored otherwise in the first file.
+
+    The client reads it as it stands.
+    """
+    return {
+        name: replace(one, role="data")
+        if one.role == "static" and (first.places.keys() & set(one.dims) or rounds(one.dtype, one.attributes))
+        else one
+        for name, one in arrays.items()
+    }

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from frazil.planning.axis import axis_of, check_all_labels, labels_of
 from frazil.planning.compare import compare
-from frazil.planning.fitted import Fitted, sources_at
+from frazil.planning.fitted import Fitted, read_as_placed, sources_at
 from frazil.planning.options import Options
 from frazil.planning.place import Pieces, aligned
-from frazil.planning.recoding import recoding_of
+from frazil.planning.recoding import recoding_of, stored_so, unclaimed
 from frazil.planning.scan import Sources
 from frazil.template.build import build
 from frazil.template.chunking import ChunkChoice
@@ -24,6 +24,7 @@ def fit_new(sources: Sources, options: Options) -> Fitted:
     InvalidInputError
         If files do not go together, labels do not fit, or chunks do not.
     """
+    sources = replace(sources, files=unclaimed(sources.files))
     check_all_labels(sources)
     first, dim = sources.files[0], sources.append_dim
     files, places = [first], list[Pieces]([{}])
@@ -37,10 +38,11 @@ def fit_new(sources: Sources, options: Options) -> Fitted:
         compare(first, file, dim, sources.labels, options.accept) if file is not first else frozenset()
         for file in files
     ]
-    recoding = recoding_of(files, recodes, dim)
+    recoding = stored_so(recoding_of(files, recodes, dim), options.stored)
     axis = axis_of(sources, recodes, recoding, options.gaps, options.accept)
     # Labels give a dimension its length; one without any is as long as all files together.
     whole = replace(first, sizes=first.sizes | ({dim: axis.spans[-1][1]} if dim is not None else {}))
-    chosen = ChunkChoice(options.chunks, options.shards)
+    chosen = ChunkChoice(options.chunks, options.shards, options.auto)
     template = build(whole, labels_of(sources, axis), dim, chosen, recoding)
-    return Fitted(template, sources_at(files, axis, recodes, recoding, places=places), axis.filled)
+    placed = sources_at(files, axis, recodes, recoding, places=places)
+    return Fitted(replace(template, arrays=read_as_placed(template.arrays, placed[0])), placed, axis.filled)

@@ -38,7 +38,7 @@ def expand(sources: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
     for file in files:
         one = file if is_remote(file) else str(Path(file).resolve())
         if one in seen:
-            raise SourceError(f"{file} is given twice; its values would be written twice")
+            raise SourceError(f"{file} is given twice; name it once")
         seen.add(one)
     return tuple(files)
 

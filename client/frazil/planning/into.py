@@ -6,28 +6,30 @@ from typing import Literal
 
 import xarray as xr
 
-from frazil.planning.attributes import Changes, changes_of, linked
+from frazil.planning.attributes import changes_of, check_claims, linked
 from frazil.planning.axis import axis_of, check_all_labels, labels_of
 from frazil.planning.compare import compare
 from frazil.planning.coordinates import check_coordinates
 from frazil.planning.existing import Existing, check_ordered
-from frazil.planning.fitted import Fitted, sources_at
+from frazil.planning.fitted import Fitted, read_as_placed, sources_at
 from frazil.planning.labels import Axis, check_labels
 from frazil.planning.options import Options, Span
 from frazil.planning.place import Grid, Pieces, aligned, check_bounds, grid_of, place
-from frazil.planning.recoding import check_kept, recoding_of, units_of_bounds
+from frazil.planning.recoding import check_kept, recoding_of, stored_so, unclaimed, units_of_bounds
 from frazil.planning.scan import Sources
 from frazil.template.build import Recoding, build, role_of
 from frazil.template.chunking import ChunkChoice
-from frazil_functions.errors import InvalidInputError, LabelError, MismatchedSourceError, nearest
+from frazil_functions.errors import InvalidInputError, LabelError, MismatchedSourceError
 from frazil_functions.reading.encoding import Attributes, recode
 from frazil_functions.reading.scanning import FileMetadata, VariableMetadata
 from frazil_functions.tasks import Piece
-from frazil_functions.template import ArrayTemplate, DatasetTemplate, Role
+from frazil_functions.template import DatasetTemplate, Role
 
 
-def fit_region(existing: Existing, sources: Sources, options: Options) -> Fitted:
+def fit_region(existing: Existing, sources: Sources, options: Options, *, reading: bool = False) -> Fitted:
     """The sources as a part of the group, whose other values stay.
+
+    Where values are only read, there may be none that a write would replace.
 
     Raises
     ------
@@ -40,11 +42,11 @@ def fit_region(existing: Existing, sources: Sources, options: Options) -> Fitted
     if strange:
         raise MismatchedSourceError(
             f"{first.url} has {_listed(strange)}, which {existing.file.url} does not have, and a region writes into "
-            "what is there. Write new variables with --mode add, or leave them out (--variables)"
+            "what is there. Write new variables with frazil convert --mode add, or leave them out (--variables)"
         )
     check_all_labels(sources)
     dims = {one: None for variable in first.variables.values() for one in variable.dims}
-    _check_region(options.region, dims, existing)
+    existing.check_region(options.region, dims, "use START:STOP within that, or frazil append")
     within = _narrow(existing, {one: _extent(existing, first, sources, one, options) for one in dims if one != dim})
     files, places, recodes, counted = _compared(existing.cut_to(within), sources, names, options)
     axis, start, turned = _joined(existing, replace(sources, files=files), recodes, options)
@@ -53,15 +55,15 @@ def fit_region(existing: Existing, sources: Sources, options: Options) -> Fitted
     changes = changes_of(existing, first, names, options.on_attrs or "error").beside(counted)
     written = {dim, *narrow} if narrow else set(dims)
     arrays = {
-        name: _present(
-            existing, name, "kept" if _is_label(existing, name) or not written & set(one.dims) else "data", changes
+        name: existing.present(
+            name, "kept" if _is_label(existing, name) or not written & set(one.dims) else "data", changes.variables
         )
         for name, one in first.variables.items()
     }
-    if all(array.role == "kept" for array in arrays.values()):
+    if not reading and all(array.role == "kept" for array in arrays.values()):
         raise MismatchedSourceError(
             f"no variable of {first.url} has one of the dimensions {_listed(narrow)} of the region, so there is "
-            "nothing to write; use --mode modify for variables as a whole"
+            "nothing to write; frazil convert --mode modify writes variables as a whole"
         )
     sizes = {one: existing.length(one) for one in dims}
     template = DatasetTemplate(sizes, dim, existing.file.attributes, arrays, {}, narrow, changes.group)
@@ -100,13 +102,13 @@ def fit_variables(existing: Existing, sources: Sources, options: Options, mode: 
     for one in first.sizes:
         if one != dim and one in _dims(existing) and one not in first.variables:
             _check_whole(one, existing, first, first.sizes[one], options)
-    alike = [_only(file, new) for file in files]
+    alike = unclaimed([_only(file, new) for file in files])
     between = [
         compare(alike[0], file, dim, sources.labels, options.accept) if at else frozenset[str]()
         for at, file in enumerate(alike)
     ]
     _check_alike(files, data, sources, options)
-    recoding = recoding_of(alike, between, dim)
+    recoding = stored_so(recoding_of(alike, between, dim), options.stored)
     recodes = [own | other for own, other in zip(recodes, between, strict=True)]
     axis, start, turned = _joined(existing, replace(sources, files=files), recodes, options, recoding)
     places = [one | other for one, other in zip(places, turned, strict=True)]
@@ -120,22 +122,17 @@ def fit_variables(existing: Existing, sources: Sources, options: Options, mode: 
     changes = changes_of(existing, first, changed, options.on_attrs or ("update" if mode == "modify" else "keep"))
     changes = linked(existing, first, new, changes).beside(counted)
     kept += [name for name in changes.variables if name not in (*kept, *data)]
-    template = _made(existing, replace(sources, files=files), new, axis, recoding, options)
+    template = _made(existing, replace(sources, files=alike), new, axis, recoding, options)
     arrays = dict(template.arrays)
     for name in (*kept, *data):
         variable = files[0].variables[name]
         role: Role = "kept" if name in kept else role_of(name, variable.dims, dim, variable.digest, labelled=False)
-        arrays[name] = _present(existing, name, role, changes, files[0].variables[name].digest)
+        arrays[name] = existing.present(name, role, changes.variables, files[0].variables[name].digest)
     sizes = template.sizes | {
         one: length for name in (*kept, *data) for one, length in _lengths(existing, name).items()
     }
     placed = sources_at(files, axis, recodes, recoding, places=places)
-    # What is written once is read as it stands, so what stands otherwise is written by functions.
-    arrays = {
-        name: replace(one, role="data") if one.role == "static" and placed[0].places.keys() & set(one.dims) else one
-        for name, one in arrays.items()
-    }
-    whole = replace(template, sizes=sizes, arrays=arrays, changes=changes.group)
+    whole = replace(template, sizes=sizes, arrays=read_as_placed(arrays, placed[0]), changes=changes.group)
     return Fitted(whole, placed, axis.filled)
 
 
@@ -149,9 +146,9 @@ def _made(
 ) -> DatasetTemplate:
     """The variables that the group does not have."""
     first, dim = sources.files[0], sources.append_dim
-    chosen = ChunkChoice(options.chunks, options.shards)
+    chosen = ChunkChoice(options.chunks, options.shards, options.auto)
     if not new:
-        if options.chunks or options.shards:
+        if options.chunks or options.shards or options.auto:
             raise InvalidInputError("no variable is new, and the others keep their chunks; leave out chunks and shards")
         return DatasetTemplate({}, dim, {}, {}, {})
     # A file that was turned has the group's labels where it had its own.
@@ -184,8 +181,10 @@ def _compared(
             raise MismatchedSourceError(f"{file.url} lacks {_listed(missing)}, compared with {sources.files[0].url}")
         files.append(turned)
         places.append(pieces)
-        recodes.append(compare(whole, _only(turned, named), dim, labels, options.accept))
-    recoding = recoding_of((whole, *(_only(file, named) for file in files)), [frozenset(), *recodes], dim)
+        recodes.append(compare(whole, _only(turned, named), dim, labels, options.accept, rounded=True))
+    every = (whole, *(_only(file, named) for file in files))
+    recoding = recoding_of(every, [frozenset(), *recodes], dim, rounded=True)
+    check_claims(existing, every[1:], options.on_attrs)
     check_kept(existing.file, recoding)
     return tuple(files), places, recodes, units_of_bounds(existing.file, recoding)
 
@@ -309,17 +308,6 @@ def _narrow(existing: Existing, extents: Mapping[str, tuple[int, int]]) -> dict[
     return {dim: extent for dim, extent in extents.items() if extent != (0, existing.length(dim))}
 
 
-def _check_region(region: Mapping[str, Span], dims: Iterable[str], existing: Existing) -> None:
-    for dim, span in region.items():
-        if dim not in dims:
-            raise InvalidInputError(f"the region names {dim!r}, which no variable has; {nearest(dim, dims)}")
-        if span != "auto" and not 0 <= span[0] < span[1] <= existing.length(dim):
-            raise InvalidInputError(
-                f"the region {dim} {span[0]}:{span[1]} does not lie in {existing.file.url}, which has "
-                f"{existing.length(dim)} along it; use START:STOP within that, or --mode append"
-            )
-
-
 def _check_length(dim: str, span: tuple[int, int], count: int, url: str) -> None:
     if span[1] - span[0] != count:
         raise InvalidInputError(
@@ -335,24 +323,6 @@ def _no_labels(dim: str, existing: Existing, count: int) -> LabelError:
     )
 
 
-def _present(existing: Existing, name: str, role: Role, changes: Changes, digest: str | None = None) -> ArrayTemplate:
-    """An array that is there already."""
-    variable, held = existing.file.variables[name], existing.arrays[name]
-    return ArrayTemplate(
-        name=name,
-        dims=variable.dims,
-        shape=held.shape,
-        dtype=variable.dtype,
-        chunks=held.chunks,
-        shards=held.shards,
-        attributes=variable.attributes,
-        role=role,
-        digest=digest if role == "static" else variable.digest,
-        before=held.shape,
-        changes=changes.variables.get(name, {}),
-    )
-
-
 def _shifted(places: Pieces, extents: Mapping[str, tuple[int, int]]) -> Pieces:
     """Where labels lie in the whole group, of which only a part was looked at."""
     found = dict(places)
@@ -365,7 +335,8 @@ def _shifted(places: Pieces, extents: Mapping[str, tuple[int, int]]) -> Pieces:
 def _undigested(existing: Existing) -> Existing:
     """The group as if its values were not known but for its labels: they are to be replaced."""
     variables = {
-        name: one if one.dims == (name,) else replace(one, digest=None) for name, one in existing.file.variables.items()
+        name: one if one.dims == (name,) else replace(one, digest=None, sorted_digest=None)
+        for name, one in existing.file.variables.items()
     }
     return replace(existing, file=replace(existing.file, variables=variables))
 

@@ -15,7 +15,7 @@ from frazil.planning.compare import Accept
 from frazil.planning.labels import DRIFT, show
 from frazil_functions.errors import LabelError
 from frazil_functions.reading.encoding import Attributes, Values
-from frazil_functions.reading.scanning import FileMetadata, Labels
+from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata
 from frazil_functions.tasks import Piece
 
 _ROUNDING: Final = 1e-6
@@ -24,7 +24,7 @@ _ROUNDING: Final = 1e-6
 _PIECES: Final = 4096
 """How many pieces a dimension may be put together from; each is a request to the file, for every region."""
 
-_DEGREES_EAST: Final = frozenset(
+DEGREES_EAST: Final = frozenset(
     {"degrees_east", "degree_east", "degree_E", "degrees_E", "degreeE", "degreesE"}
 )  # CF conventions, chapter 4.2
 
@@ -140,7 +140,7 @@ def _check_single(target: Grid, at: _Indices) -> None:
         if label in seen and label in named:
             raise LabelError(
                 f"{target.url}: {target.dim!r} has the label {show(label, target.attributes)} twice, so it does not "
-                "say where values belong; write the group anew (--mode overwrite)"
+                "say where values belong; write the group anew (frazil convert --mode overwrite)"
             )
         seen.add(label)
 
@@ -198,7 +198,7 @@ def _nearest(held: Values, asked: Values, *, drift: bool) -> tuple[_Indices, _In
 
 
 def _around(attributes: Attributes) -> bool:
-    return attributes.get("units") in _DEGREES_EAST or attributes.get("standard_name") == "longitude"
+    return attributes.get("units") in DEGREES_EAST or attributes.get("standard_name") == "longitude"
 
 
 def _missing(target: Grid, file: Grid, label: object) -> LabelError:
@@ -210,8 +210,8 @@ def _missing(target: Grid, file: Grid, label: object) -> LabelError:
         )
     return LabelError(
         f"{file.url}: {file.dim!r} has the label {show(label, file.attributes)}, which {target.url} does not have: it "
-        f"runs {file}, and there {target}. Labels that are to be new go behind the others with --mode append; a region "
-        "and whole variables stand under those that are there"
+        f"runs {file}, and there {target}. Labels that are to be new go behind the others with frazil append; a "
+        "region and whole variables stand under those that are there"
     )
 
 
@@ -277,13 +277,25 @@ def aligned(
         if placed.extent != (0, len(target.values)):
             raise LabelError(
                 f"{file.url}: {dim!r} has {own}, which is a part of {target} in {reference.url}. Write it into that "
-                "part (--mode region)"
+                "part (frazil write-region)"
             )
         ours = reference.variables[dim]
         variables[dim] = replace(variables[dim], digest=ours.digest, dtype=ours.dtype)
         if not placed.straight:
             pieces[dim] = placed.pieces
-    return replace(file, variables=variables), pieces
+    turned = {
+        name: replace(one, digest=_digest_under_labels(reference.variables.get(name), one))
+        for name, one in variables.items()
+        if pieces.keys() & set(one.dims) and one.sorted_digest is not None
+    }
+    return replace(file, variables=variables | turned), pieces
+
+
+def _digest_under_labels(ours: VariableMetadata | None, theirs: VariableMetadata) -> str | None:
+    """The digest of values that stand in another order: ours if they are the same under their labels, else another."""
+    if ours is None or ours.sorted_digest is None:
+        return theirs.sorted_digest
+    return ours.digest if ours.sorted_digest == theirs.sorted_digest else f"{theirs.sorted_digest} sorted"
 
 
 def check_bounds(placed: Placed, file: FileMetadata, dim: str, reference: str) -> None:

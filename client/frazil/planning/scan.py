@@ -61,11 +61,14 @@ class Wanted:
         The dimension that the files follow each other on; None to infer it.
     variables
         Which to write; None for all of them.
+    layouts
+        Whether to look how their chunks are stored.
     """
 
     engine: str | None = None
     append_dim: str | None = None
     variables: tuple[str, ...] | None = None
+    layouts: bool = False
 
 
 def scan_sources(
@@ -92,7 +95,7 @@ def scan_sources(
     check_readable(peek.files)
     chosen = select(peek.files, wanted.variables)
     append_dim = append_dim_of(chosen, peek.labels, wanted, existing)
-    scan = _scan_all(urls, wanted.engine, append_dim, executor, listener)
+    scan = _scan_all(urls, wanted, append_dim, executor, listener)
     check_readable(scan.files)
     return Sources(select(scan.files, wanted.variables), scan.labels, append_dim)
 
@@ -127,15 +130,19 @@ def append_dim_of(
 
 
 def _scan_all(
-    urls: Sequence[str], engine: str | None, append_dim: str | None, executor: Executor, listener: Listener
+    urls: Sequence[str], wanted: Wanted, append_dim: str | None, executor: Executor, listener: Listener
 ) -> Scan:
     listener(Progress("scan", 0, len(urls)))
+
+    def task(some: Sequence[str]) -> ScanTask:
+        return ScanTask(tuple(some), wanted.engine, append_dim, digests=True, layouts=wanted.layouts)
+
     if len(urls) < (FANNED_OUT_REMOTE if is_remote(urls[0]) else FANNED_OUT_LOCAL):
-        scan = scan_task(ScanTask(tuple(urls), engine, append_dim, digests=True))
+        scan = scan_task(task(urls))
         listener(Progress("scan", len(urls), len(urls)))
         return scan
     per = max(1, min(FILES_PER_TASK, -(-len(urls) // executor.workers)))
-    tasks = [ScanTask(tuple(urls[at : at + per]), engine, append_dim, digests=True) for at in range(0, len(urls), per)]
+    tasks = [task(urls[at : at + per]) for at in range(0, len(urls), per)]
     parts: dict[int, Scan] = {}
     done = 0
     for number, value in results(executor, scan_call, tasks):

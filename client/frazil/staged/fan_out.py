@@ -8,6 +8,8 @@ from typing import Final
 
 import icechunk
 
+from frazil.costing.limits import FunctionLimits
+from frazil.costing.memory import bound, check_need
 from frazil.execution.executor import Executor
 from frazil.execution.results import results
 from frazil.lazy.slices import Prepared
@@ -18,7 +20,7 @@ from frazil_functions.forks import ForkState, check_no_secret, dump_fork, load_f
 from frazil_functions.grids import WriteGrid
 from frazil_functions.regions import Region
 from frazil_functions.runs.admit import difference
-from frazil_functions.text import words
+from frazil_functions.text import size, words
 from frazil_functions.writing.lazy import pack
 from frazil_functions.writing.slices import SliceTask, load_slices_written
 
@@ -99,6 +101,8 @@ def fan_out(
 
     Raises
     ------
+    InvalidInputError
+        If functions have less memory than they may need.
     FrazilError
         If a function failed, or wrote anything but its slices. Then the session holds nothing of any of them.
     """
@@ -106,6 +110,7 @@ def fan_out(
         return
     clean = _clean(session, grids)
     tasks = list(_tasks(prepared, clean.data, executor.workers))
+    _check_memory(tasks, executor.limits())
     forks: dict[int, ForkState] = {}
     try:
         for number, value in results(executor, handler.write_slices, tasks):
@@ -120,6 +125,15 @@ def fan_out(
     for _, state in sorted(forks.items(), key=lambda item: item[0]):
         merged.merge(state.session_object())
     session.merge(merged)
+
+
+def _check_memory(tasks: Sequence[SliceTask], limits: FunctionLimits | None) -> None:
+    """Refuse functions that have less memory than a task may need; what slices are computed from may be remote."""
+    for task in tasks:
+        largest = max(task.steps, key=lambda step: step.nbytes)
+        need = bound(largest.nbytes, sum(step.nbytes for step in task.steps), remote=True)
+        what = f"{largest.regions[0]} ({size(largest.nbytes)} of values)"
+        check_need(need, limits, what, "make the chunks of the dataset, or of the arrays, smaller")
 
 
 def _clean(session: icechunk.Session, grids: Sequence[WriteGrid]) -> _Clean:

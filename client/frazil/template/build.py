@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from frazil.advising.axes import shape_of
+from frazil.advising.cost import Shape
 from frazil.template.chunking import (
     ChunkChoice,
-    check_choice,
     chunk_shape,
     fit_shards,
     label_chunk,
+    made,
     shard_shape,
 )
 from frazil_functions.reading.encoding import Attributes
@@ -54,17 +56,22 @@ def build(
     sizes = first.sizes | {dim: len(found.values()) for dim, found in labels.items()}
     used = {dim for variable in first.variables.values() for dim in variable.dims}
     sizes = {dim: size for dim, size in sizes.items() if dim in used}
-    choice = check_choice(choice, sizes)
     coordinates = coordinate_names({name: variable.attributes for name, variable in first.variables.items()})
+    dtypes = {name: recoding.dtypes.get(name, variable.dtype) for name, variable in first.variables.items()}
+    roles = {
+        name: role_of(name, variable.dims, append_dim, variable.digest, labelled=name in labels)
+        for name, variable in first.variables.items()
+    }
+    # What a user asks for is meant for data; labels and bounds of 24 elements would be a request each.
+    data = {name for name, role in roles.items() if role == "data" and name not in coordinates}
+    chosen = made(choice, [shape_in(first, name, sizes, dtypes[name], append_dim) for name in sorted(data)], sizes)
     arrays = {}
     for name, variable in first.variables.items():
-        dtype = recoding.dtypes.get(name, variable.dtype)
+        dtype, role = dtypes[name], roles[name]
         shape = tuple(sizes[dim] for dim in variable.dims)
-        role = role_of(name, variable.dims, append_dim, variable.digest, labelled=name in labels)
-        # What a user asks for is meant for data; labels and bounds of 24 elements would be a request each.
-        chosen = choice if role == "data" and name not in coordinates else ChunkChoice({}, {})
-        chunks = chunk_shape(variable.dims, shape, itemsize_of(dtype), chosen.chunks, append_dim)
-        chunks = fit_shards(variable.dims, chunks, chosen)
+        own = chosen if name in data else ChunkChoice({}, {})
+        chunks = chunk_shape(variable.dims, shape, itemsize_of(dtype), own.chunks, append_dim)
+        chunks = fit_shards(variable.dims, chunks, own)
         if role == "labels" and name == append_dim:
             chunks = (label_chunk(shape[0]),)
         arrays[name] = ArrayTemplate(
@@ -73,12 +80,35 @@ def build(
             shape=shape,
             dtype=dtype,
             chunks=chunks,
-            shards=shard_shape(name, variable.dims, shape, chunks, chosen.shards),
+            shards=shard_shape(name, variable.dims, shape, chunks, own.shards),
             attributes=recoding.attributes.get(name, variable.attributes),
             role=role,
             digest=labels[name].digest if role == "labels" else variable.digest,
         )
     return DatasetTemplate(sizes, append_dim, first.attributes, arrays, dict(labels))
+
+
+def shape_in(file: FileMetadata, name: str, sizes: Mapping[str, int], dtype: str, append_dim: str | None) -> Shape:
+    """A variable as far as cutting it matters.
+
+    Parameters
+    ----------
+    file
+        One that has it, as long as it is itself.
+    name
+        The variable.
+    sizes
+        The length of every dimension, over all files.
+    dtype
+        The type that the target gives it.
+    append_dim
+        The dimension that files follow each other on.
+    """
+    variable = file.variables[name]
+    lengths = {dim: sizes[dim] for dim in variable.dims}
+    own = dict(zip(variable.dims, variable.shape, strict=True)).get(append_dim or "", 0)
+    coordinates = {dim: file.variables[dim].attributes for dim in variable.dims if dim in file.variables}
+    return shape_of(name, lengths, itemsize_of(dtype), coordinates, append_dim, own)
 
 
 def role_of(

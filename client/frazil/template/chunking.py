@@ -3,18 +3,15 @@
 import contextlib
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, SupportsIndex
 
 import numpy as np
 
+from frazil.advising.cost import Shape
+from frazil.advising.wish import TARGET_BYTES, Auto
 from frazil_functions.errors import InvalidInputError, nearest
-
-TARGET_BYTES: Final = 16 << 20
-"""The size that a chunk is given where nobody chose one: large enough that a request's delay does
-not dominate, small enough that a reader who wants little does not fetch much (Zarr's performance
-guide advises at least 1 MB)."""
 
 LABEL_CHUNK: Final = (1024, 131072)
 """The bounds of a label array's chunk, in elements: appends extend it, readers fetch it whole."""
@@ -30,10 +27,38 @@ class ChunkChoice:
         Length along a dimension; -1 for all of it.
     shards
         Length of a shard along a dimension, a multiple of the chunk's; empty for no shards.
+    auto
+        How chunks are to be chosen, in place of lengths.
     """
 
     chunks: Mapping[str, int]
     shards: Mapping[str, int]
+    auto: Auto | None = None
+
+
+def made(choice: ChunkChoice, shapes: Sequence[Shape], sizes: Mapping[str, int]) -> ChunkChoice:
+    """The choice in lengths that fit, made where it is left to what costs readers least.
+
+    Parameters
+    ----------
+    choice
+        What a user asked for.
+    shapes
+        The arrays that it is made for.
+    sizes
+        The length of every dimension.
+
+    Raises
+    ------
+    InvalidInputError
+        As `check_choice` does.
+    """
+    found = check_choice(choice, sizes)
+    if choice.auto is None:
+        return found
+    lengths = choice.auto.lengths(shapes)
+    chunks = fit_shards(tuple(lengths), tuple(lengths.values()), found)
+    return ChunkChoice(dict(zip(lengths, chunks, strict=True)), found.shards)
 
 
 def check_choice(choice: ChunkChoice, sizes: Mapping[str, int]) -> ChunkChoice:

@@ -1,11 +1,13 @@
 """Functions to call. Workers import them from here, so this directory has to be on their search path."""
 
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from frazil_functions.errors import LabelError
 
@@ -136,12 +138,44 @@ def kill_its_worker(path: str) -> str:
 
 
 def running_beside(directory: str) -> int:
-    """How many calls are seen running in half a second, this one included."""
-    mine = Path(directory, str(os.getpid()))
+    """How many calls are seen running in half a second, this one included; longer, until some call has seen another."""
+    mine, seen = Path(directory, str(os.getpid())), Path(f"{directory}.seen")
     mine.touch()
-    most = 0
-    for _ in range(25):
+    most, began = 0, time.monotonic()
+    while (took := time.monotonic() - began) < 0.5 or (took < 30 and not seen.exists()):
         most = max(most, len(list(Path(directory).iterdir())))
+        if most > 1:
+            seen.touch()
         time.sleep(0.02)
     mine.unlink()
     return most
+
+
+def runner() -> Any:
+    """What of Lithops runs this call, found as a hostile function would find it."""
+    frame = sys._getframe()  # noqa: SLF001
+    while frame is not None:
+        found = frame.f_locals.get("self")
+        if hasattr(found, "_write_result") and hasattr(found, "stats"):
+            return found
+        frame = frame.f_back
+    raise LookupError("no runner of Lithops called this")
+
+
+def leave_for_the_client(said: tuple[str, str, str]) -> None:
+    """Leave code for the client, in one of the places that Lithops evaluates."""
+    place, form, path = said
+    content = pickle.dumps(Trap(path))
+    text = repr(content) if form == "pickle" else f"__import__('pathlib').Path({path!r}).touch() or b''"
+    lithops = runner()
+
+    def write(_: object) -> None:
+        if place == "output":
+            lithops.stats.write("func_result_size", len(content))
+            lithops._upload_result(content)  # noqa: SLF001
+            return
+        if place == "exc_info":
+            lithops.stats.write("exception", True)  # noqa: FBT003
+        lithops.stats.write(place, text)
+
+    lithops._write_result = write  # noqa: SLF001

@@ -553,16 +553,21 @@ def test_workers_are_read_from_the_configuration_and_nothing_is_connected_to(
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_secrets_in_a_configuration_are_named_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_in_a_configuration_are_named_once_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     found = {
         "lithops": {"backend": "aws_lambda", "storage": "aws_s3"},
         "aws": {"access_key_id": "AKIA-1", "secret_access_key": "hush", "region": "eu-west-1"},
         "aws_lambda": {"execution_role": "arn:x", "env_vars": {"API_TOKEN": "t0k3n"}},
         "gcp": {"credentials_path": "/key.json"},
     }
-    config, local = completed(found, None)
-    assert not local
-    assert config["aws"] == found["aws"]
+    with LithopsExecutor(config=found) as executor:
+        executor.check()
+        assert executor.workers
+        assert not executor.local
+        assert executor.limits() is not None
+        assert executor.configuration()["aws"] == found["aws"]
+        with executor.sized(512) as another:
+            assert another.configuration()["aws_lambda"]["runtime_memory"] == 512
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     text = record.getMessage()

@@ -1,6 +1,6 @@
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -37,6 +37,9 @@ class Lithops:
         self.started: list[int] = []
         self.discarded: list[str] = []
         self.forgotten: list[tuple[list[str], bool]] = []
+        self.refusals: dict[str, str] = {}
+        self.words: dict[str, str] = {}
+        self.dead: dict[str, dict[str, str]] = {}
 
     def pickler(self) -> Callable[[object], bytes]:
         return lambda _: b""
@@ -47,6 +50,15 @@ class Lithops:
         if not self.coming:
             raise BackendError(f"no room for {name}")
         return self.coming.pop(0)
+
+    def refused(self, job: Job) -> str | None:
+        return self.refusals.get(job.key)
+
+    def said(self, job: Job) -> str | None:
+        return self.words.get(job.key)
+
+    def ended(self, job: Job) -> Mapping[str, str]:
+        return self.dead.pop(job.key, {})
 
     def discard(self, jobs: Sequence[Job]) -> None:
         self.discarded += [job.key for job in jobs]
@@ -82,10 +94,55 @@ def watched(futures: list[Future], *, workers: int, start_deadline: float) -> Ge
 def test_a_call_that_runs_and_never_answers_is_given_up_after_its_time_limit() -> None:
     (outcome,) = watched([Future("0", running=True)], workers=2, start_deadline=300)
     assert isinstance(outcome.error, BackendError)
+    assert outcome.killed
     message = str(outcome.error)
     assert message.startswith("Call 0 of write was lost: it ended without an answer, none came within 0.3 s")
     assert "memory limit" in message
     assert "raise call_timeout" in message
+
+
+@pytest.mark.timeout(60)
+def test_a_call_whose_invocation_ends_with_an_error_is_lost_at_once_and_alone() -> None:
+    lithops = Lithops([Future(str(call), running=call != 1, execution_timeout=600) for call in range(3)])
+    with calls_of(lithops, workers=3, start_deadline=300) as calls:
+        calls.submit(range(3))
+        lithops.dead["job"] = {"0": "503 Service Unavailable", "1": "Connection reset by peer"}
+        outcomes = [calls.next(30), calls.next(30)]
+        assert calls.next(0.1) is None
+        assert list(calls.running()) == [2]
+    assert [outcome.index for outcome in outcomes if outcome] == [0, 1]
+    for outcome, said in zip(outcomes, ["503 Service Unavailable", "Connection reset by peer"], strict=True):
+        assert outcome is not None
+        assert outcome.killed
+        assert f"was lost: what ran it ended before it could report: {said}. Its memory limit" in str(outcome.error)
+
+
+@pytest.mark.timeout(60)
+def test_a_call_that_reported_is_not_lost_however_its_invocation_ended() -> None:
+    class Reported(Future):
+        def result(self, **_: object) -> None:
+            raise ValueError("half a value")
+
+    lithops = Lithops([Reported("0", running=True, ready=True)])
+    lithops.dead["job"] = {"0": "Connection reset by peer"}
+    with calls_of(lithops, workers=1, start_deadline=300) as calls:
+        calls.submit([0])
+        outcome = calls.next(30)
+        assert outcome is not None
+        assert "half a value" in str(outcome.error)
+        assert not calls.outstanding
+
+
+@pytest.mark.timeout(60)
+def test_a_call_that_never_starts_is_told_with_what_the_backend_last_said() -> None:
+    lithops = Lithops([Future("0", running=False)])
+    lithops.words["job"] = "Rate exceeded."
+    with calls_of(lithops, workers=1, start_deadline=0.1) as calls:
+        calls.submit([0])
+        outcome = calls.next(30)
+    assert outcome is not None
+    assert not outcome.killed
+    assert str(outcome.error).endswith("or raise start_deadline. It was last refused with: Rate exceeded.")
 
 
 @pytest.mark.timeout(60)
@@ -95,6 +152,7 @@ def test_calls_that_hang_do_not_hide_one_that_never_starts() -> None:
     assert "without an answer" in str(outcomes[0].error)
     assert "without an answer" in str(outcomes[1].error)
     assert "it had not started" in str(outcomes[2].error)
+    assert [outcome.killed for outcome in outcomes] == [True, True, False]
 
 
 @pytest.mark.timeout(60)
@@ -157,6 +215,16 @@ def test_what_the_backend_refuses_is_raised_by_next_and_by_every_submission_afte
             calls.submit([3])
     assert lithops.forgotten == [(["job"], True)]
     assert lithops.started == [1, 1]
+
+
+@pytest.mark.timeout(60)
+def test_calls_that_the_backend_will_never_start_end_the_wait_for_them() -> None:
+    lithops = Lithops([Future("0", running=False), Future("1", running=False)])
+    lithops.refusals["job"] = "Error 403: not allowed to perform lambda:InvokeFunction"
+    with calls_of(lithops, workers=2, start_deadline=300) as calls:
+        calls.submit([1, 2])
+        with pytest.raises(BackendError, match=r"refuses calls of write: Error 403: .* needs the permission to invoke"):
+            calls.next(30)
 
 
 @pytest.mark.timeout(60)

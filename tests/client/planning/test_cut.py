@@ -6,8 +6,9 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from frazil.planning.cut import MEMORY_REGIONS, REGION_UNITS, cut, group, nbytes
+from frazil.planning.cut import MEMORY_REGIONS, REGION_UNITS, cut, group
 from frazil_functions.grids import prove
+from frazil_functions.plan import handled_nbytes
 from frazil_functions.template import ArrayTemplate, DatasetTemplate
 
 DIMS = {"time": 40, "y": 12, "x": 9}
@@ -44,11 +45,11 @@ def test_any_template_is_covered_once_by_tasks_that_know_their_files(
     prove(grids, regions)
     tasks = group(template, regions, spans, workers, task_bytes)
     assert [region for task in tasks for region in task.regions] == regions
-    sizes = [nbytes(template, region) for region in regions]
+    sizes = [handled_nbytes(template, region, ()) for region in regions]
     assert len(tasks) <= max(1, min(workers, len(regions), -(-sum(sizes) // task_bytes)))
     share, largest = sum(sizes) / max(1, len(tasks)), max(sizes)
     for task in tasks:
-        own = [nbytes(template, region) for region in task.regions]
+        own = [handled_nbytes(template, region, ()) for region in task.regions]
         assert own
         assert task.nbytes == sum(own)
         assert task.memory_bytes == MEMORY_REGIONS * max(own)
@@ -81,7 +82,7 @@ def test_no_task_holds_more_than_the_most_unless_one_region_does(
     tasks = group(template, regions, spans, workers, task_bytes, most)
     assert [region for task in tasks for region in task.regions] == regions
     assert all(task.nbytes <= most or len(task.regions) == 1 for task in tasks)
-    sizes = [nbytes(template, region) for region in regions]
+    sizes = [handled_nbytes(template, region, ()) for region in regions]
     total, largest = sum(sizes), max(sizes)
     if largest <= most / 2:
         if total <= most / 2 * min(workers, len(regions)):
@@ -162,7 +163,7 @@ def test_arrays_without_elements_have_no_regions() -> None:
 def test_strings_count_as_sixteen_bytes() -> None:
     array = ArrayTemplate("s", ("time",), (4,), "string", (4,), None, {}, "data")
     made = DatasetTemplate({"time": 4}, "time", {}, {"s": array}, {})
-    assert nbytes(made, cut(made, 1)[0]) == array.nbytes == 64
+    assert handled_nbytes(made, cut(made, 1)[0], ()) == array.nbytes == 64
 
 
 def test_a_region_of_tiny_chunks_holds_no_more_than_can_be_called_off() -> None:

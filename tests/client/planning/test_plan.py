@@ -82,6 +82,11 @@ def first_task(data: Any) -> Any:
     return data["tasks"][0]["regions"]
 
 
+def compression(data: dict[str, Any], **settings: Any) -> None:
+    """Have an array compressed otherwise."""
+    data["template"]["arrays"]["tas"]["compression"] = settings
+
+
 def source(data: Any, at: int, **spans: int) -> None:
     data["sources"][at].update(spans)
 
@@ -150,6 +155,29 @@ TAMPERED: dict[str, tuple[Callable[[Any], object], str]] = {
         ),
         "write units, and .* can be proven",
     ),
+    "a codec that there is not": (lambda data: compression(data, codec="zsdt"), "no codec 'zsdt'; did you mean 'zstd'"),
+    "a codec that is a number": (lambda data: compression(data, codec=3), "not a plan"),
+    "a codec of a name that is there in memory alone": (lambda data: compression(data, codec="pickle"), "no codec"),
+    "a level that there is not": (lambda data: compression(data, codec="zstd", level=23), "zstd has no level 23"),
+    "a compressor that Blosc does not have": (
+        lambda data: compression(data, codec="blosc", level=1, compressor="snappy", shuffle="shuffle"),
+        "no compressor of Blosc 'snappy'",
+    ),
+    "a shuffle that Blosc does not have": (
+        lambda data: compression(data, codec="blosc", level=1, compressor="lz4", shuffle="suffle"),
+        "no shuffle of Blosc 'suffle'; did you mean 'shuffle'",
+    ),
+    "a shuffle without Blosc": (
+        lambda data: compression(data, codec="zstd", level=1, shuffle="shuffle"),
+        "no shuffle of Blosc 'shuffle'",
+    ),
+    "chunks that are too large for Blosc": (
+        lambda data: (
+            data["template"]["arrays"]["tas"].update(chunks=[2**31 // 96 + 1, 4, 6]),
+            compression(data, codec="blosc", level=1, compressor="lz4", shuffle="shuffle"),
+        ),
+        "'tas' has chunks of 2.1 GB, and Blosc .* smaller chunks",
+    ),
     "an extent of no dimension": (lambda data: data["template"].update(extents={"x": [0, 0]}), "'x' is written from 0"),
     "an extent beyond the axis": (lambda data: data["template"].update(extents={"lat": [2, 9]}), "'lat' is written"),
     "places of no dimension": (
@@ -205,6 +233,65 @@ def test_a_plan_that_was_tampered_with_does_not_run(made: frazil.Plan, tmp_path:
     with pytest.raises(frazil.InvalidInputError, match=r"source 1 begins at 9.*ends at 10; plan again"):
         frazil.run(replace(made, sources=(first, replace(second, start=9))), executor=frazil.SerialExecutor())
     assert tree(tmp_path) == before
+
+
+def of_large(data: Any) -> Any:
+    """The array of a plan that refers to files."""
+    return data["template"]["arrays"]["large"]
+
+
+REFERRING: dict[str, tuple[Callable[[Any], object], str]] = {
+    "labels that refer to files": (
+        lambda data: data["template"]["arrays"]["x"].update(layout={"chunks": [20_000], "codecs": [], "fill": 0}),
+        "'x' refers to files, and is not written by functions",
+    ),
+    "chunks other than the files'": (
+        lambda data: of_large(data)["layout"].update(chunks=[1, 10_000]),
+        r"'large' refers to files with chunks .1, 10000., and is stored otherwise",
+    ),
+    "shards of references": (
+        lambda data: of_large(data).update(shards=of_large(data)["chunks"]),
+        "'large' refers to files with chunks .*, and is stored otherwise",
+    ),
+    "references that are compressed anew": (
+        lambda data: of_large(data).update(compression={"codec": "zstd", "level": 1}),
+        "'large' refers to files with chunks .*, and is stored otherwise",
+    ),
+    "text that refers to files": (
+        lambda data: of_large(data).update(dtype="string"),
+        "'large' holds text, which cannot refer to files",
+    ),
+    "a copy of what refers to nothing": (
+        lambda data: source(data, 0, copied=["small"]),
+        "'small' is copied where others are referred to, and refers to no file",
+    ),
+    "a copy of what is not there": (
+        lambda data: source(data, 0, copied=["pr"]),
+        "'pr' is copied where others are referred to",
+    ),
+    "references to values that mean something else": (
+        lambda data: source(data, 0, recode=["large"]),
+        "'large' refers to it, and it is stored in another way",
+    ),
+    "references to values in another order": (
+        lambda data: source(data, 0, places={"x": [{"start": 0, "first": 19_999, "length": 20_000, "step": -1}]}),
+        "'large' refers to it, and it is stored in another way",
+    ),
+}
+
+
+@pytest.fixture
+def referring(tmp_path: Path, plan_of: Callable[..., frazil.Plan]) -> frazil.Plan:
+    values = {"large": (("time", "x"), np.ones((2, 20_000), "f4")), "small": (("time",), np.ones(2, "f4"))}
+    xr.Dataset(values, {"time": [0, 1], "x": np.arange(20_000)}).to_netcdf(tmp_path / "a.nc", format="NETCDF3_CLASSIC")
+    return plan_of(tmp_path / "a.nc", virtual=True, containers=[tmp_path])
+
+
+@pytest.mark.parametrize("name", REFERRING)
+def test_a_plan_of_references_that_was_tampered_with_is_refused(name: str, referring: frazil.Plan) -> None:
+    change, words = REFERRING[name]
+    with pytest.raises(frazil.InvalidInputError, match=f"(?s){words}"):
+        frazil.Plan.from_json(changed(referring, change))
 
 
 @pytest.mark.parametrize("dims", [("lat",), ("time", "lat", "lon")])
@@ -267,6 +354,7 @@ def test_pieces_that_fill_their_place_are_taken(first: int, made: frazil.Plan) -
         (lambda data: data["template"]["arrays"]["tas"].update(before=[24, 2, 6]), "never left empty"),
         (lambda data: data["template"]["arrays"]["tas"].update(before=[24]), "'tas' had the shape"),
         (lambda data: data["template"]["arrays"]["tas"].update(role="kept"), "never cut off|never left empty"),
+        (lambda data: compression(data, codec="zstd", level=3), "'tas' is there already, and keeps its compression"),
         (lambda data: data["template"].update(groups={"x": {}}), "makes groups below one that exists"),
         (lambda data: data["template"]["arrays"]["time"].update(role="kept"), "'time' is written as kept"),
         (lambda data: data["template"]["extents"].update(time=[20, 30]), "never left empty|shape"),

@@ -1,0 +1,1 @@
+"""Validating: is what a repository holds whole, readable and consistent. Nothing is written."""
