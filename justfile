@@ -9,6 +9,7 @@ check:
     uv run ruff check
     uv run mypy
     uv run lint-imports
+    .ci/workflows
 
 # Every test.
 test *ARGS:
@@ -26,6 +27,23 @@ wheel:
 bench *ARGS:
     uv run python tests/benchmarks/run.py --out docs/benchmarks.md {{ARGS}}
 
+# Check infra/ without an account: its form, policies, common mistakes, and its resources against the provider's schemas.
+infra:
+    infra/checks/run
+    uv run pytest tests/infra/test_policy.py tests/infra/test_modules.py
+
+# Build the site of the documentation into build/docs/site; a link that leads nowhere is an error.
+docs:
+    uv run python docs/site/build.py
+
+# Build the image. Needs Docker or Podman.
+image target="runtime" tag="frazil":
+    docker build -f infra/runtime/Dockerfile --target {{target}} -t {{tag}} .
+
+# Pack the function for plain events as a zip into build/, for where no image can be used.
+package machine="x86_64":
+    infra/runtime/package {{machine}}
+
 # Mend what can be mended by a machine.
 fix:
     uv run ruff check --fix
@@ -35,6 +53,14 @@ fix:
 exhaustive:
     uv run pytest tests/faults --every 1
 
+# Let processes write regions of one archive at once, and see that nothing is lost.
+at-once rounds="50" seed="0":
+    uv run python -m tests.faults.at_once --rounds {{rounds}} --seed {{seed}}
+
 # Kill clients and workers at random, and see every run published whole. A failing round is repeated with its seed.
 chaos rounds="200" seed="":
     uv run python -m tests.faults.chaos --rounds {{rounds}} {{ if seed == "" { "" } else { "--seed " + seed } }}
+
+# Start a local AWS, on which `--backend aws_lambda` can be tried, and say how a shell finds it. Needs Terraform.
+local-aws *ARGS:
+    uv run python -m tests.aws {{ARGS}}

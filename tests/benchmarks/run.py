@@ -23,17 +23,35 @@ MODULES = (
     "dask_backed",
     "small_regions",
     "planning",
+    "analysing",
     "template",
+    "compression",
     "gathering",
     "flushing",
     "resuming",
     "appending",
+    "regions",
+    "packing",
+    "referring",
     "startup",
+    "aws",
 )
 NOTES = "## What is missed, and why"
 """The heading of what a person adds to the table."""
 
-PACKAGES = ("frazil", "icechunk", "zarr", "xarray", "dask", "distributed", "numpy", "numcodecs", "h5py", "lithops")
+PACKAGES = (
+    "frazil",
+    "icechunk",
+    "zarr",
+    "xarray",
+    "dask",
+    "distributed",
+    "numpy",
+    "numcodecs",
+    "h5py",
+    "lithops",
+    "virtualizarr",
+)
 
 
 def main() -> int:

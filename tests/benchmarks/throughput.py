@@ -9,6 +9,7 @@ import numcodecs
 
 import frazil
 from dataset import STEPS, write_files
+from frazil.job import PlanOptions
 from harness import Bench, Measures, Row, alternate, ratios
 from processes import BarrierExecutor
 
@@ -49,7 +50,8 @@ def _measure(bench: Bench, *, zlib: bool) -> Row:
     out = bench.directory / "out"
 
     def ours() -> Measures:
-        plan = frazil.plan(paths, out / "archive", chunks={"time": CHUNK}, executor=frazil.SerialExecutor(), workers=2)
+        options: PlanOptions = {"chunks": {"time": CHUNK}, "compression": "zstd:3", "workers": 2}
+        plan = frazil.plan(paths, out / "archive", executor=frazil.SerialExecutor(), **options)
         executor = BarrierExecutor(2)
         frazil.run(plan, executor=executor, verify="none")
         shutil.rmtree(out)

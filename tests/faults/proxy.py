@@ -279,11 +279,13 @@ class Proxy:
         return f"http://{host}:{port}"
 
     async def _close(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # transports close their sockets in the loop's next rounds
+        # What was accepted before the listening sockets closed may begin to be served only now.
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._tasks.difference_update(tasks)
+            await asyncio.sleep(0.01)  # transports close their sockets in the loop's next rounds
 
     async def _serve(self, near: "_Side", client: str) -> None:
         """A client's connection, from its first request to its last."""

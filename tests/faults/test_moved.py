@@ -191,7 +191,7 @@ def moving(job: Job, seconds: float) -> Iterator[list[str]]:
 def test_a_run_is_published_on_a_branch_that_moves_again_and_again(files: Files, clients: Clients, where: str) -> None:
     job = Job.make(files, where, group="model")
     assert clients.say(job.run(dies=("write", HOURS))) is None
-    with moving(job, 0.25 if "://" not in where else 0.5) as written:
+    with moving(job, 0.25 if "://" not in where else 2.0) as written:
         said = clients.say(job.resume())
     assert said is not None
     assert "error" not in said, said
