@@ -107,9 +107,9 @@ WRONG_YAML = {
 @pytest.mark.parametrize("text", WRONG_YAML, ids=lambda text: text[:20])
 def test_what_yaml_can_do_beyond_plain_values_is_refused_within_a_second(text: str, tmp_path: Path) -> None:
     path = written(tmp_path, "sources: a.nc\nrepository: archive\n" + text)
-    began = time.perf_counter()
+    began = time.process_time()
     message = refusal(path)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5  # what else the machine does counts for nothing
     for part in WRONG_YAML[text]:
         assert part in message
 

@@ -162,7 +162,7 @@ def test_next_waits_no_longer_than_its_timeout(executor: LithopsExecutor, calls:
         for timeout in (0.2, 0.0, -1.0):
             begin = time.monotonic()
             assert submitted.next(timeout) is None
-            assert time.monotonic() - begin < timeout + 2
+            assert time.monotonic() - begin < timeout + 10
         assert submitted.outstanding == 1
         file.touch()
         assert submitted.next(60) == Outcome(0, str(file))
@@ -240,17 +240,21 @@ def test_leaving_the_executor_wakes_who_waits_and_refuses_more(calls: ModuleType
     assert await_true(lambda: all(map(gone, pids(tmp_path / "a"))))
 
 
-def test_running_tells_how_long_each_call_runs(executor: LithopsExecutor, calls: ModuleType) -> None:
+def test_running_tells_how_long_each_call_runs(executor: LithopsExecutor, calls: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "go on"
     begin = time.monotonic()
-    with executor.calls(calls.nap) as submitted:
-        submitted.submit([1.5, 1.5, 0.0])
+    with executor.calls(calls.wait_for) as submitted:
+        submitted.submit([str(file), str(file), ""])
         assert await_true(lambda: set(submitted.running()) == {0, 1})
+        before = time.monotonic()
         earlier = submitted.running()
         time.sleep(0.5)
         later = submitted.running()
+        passed = time.monotonic() - before
         assert set(later) == {0, 1}
-        assert all(0.5 <= later[index] - earlier[index] < 1 for index in later)
+        assert all(0.5 <= later[index] - earlier[index] <= passed for index in later)
         assert max(later.values()) < time.monotonic() - begin
+        file.touch()
         rest(submitted)
         assert not submitted.running()
 
@@ -276,7 +280,7 @@ def test_a_submission_does_not_wait_for_calls_however_many_run(executor: Lithops
         submitted.submit([60.0])
         assert await_true(lambda: bool(submitted.running()))
         # Given all of them in one job, Lithops starts the first after minutes.
-        assert time.monotonic() - begin < 20
+        assert time.monotonic() - begin < 50
         assert submitted.outstanding == 10_001
 
 

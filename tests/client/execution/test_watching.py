@@ -256,20 +256,25 @@ def test_many_submissions_take_one_thread_and_few_jobs() -> None:
     held = [Future("held", running=True, execution_timeout=600)]
     lithops = Lithops(held, [Future(str(call), running=True, execution_timeout=600) for call in range(499)])
 
+    starting, submitted = threading.Event(), threading.Event()
+
     class Slow(Lithops):
         def start(self, name: str, call: object, packets: Sequence[tuple[bytes]]) -> list[Future]:
-            time.sleep(0.3)
+            starting.set()
+            assert submitted.wait(30), "submissions wait for the one before to be started"
             return super().start(name, call, packets)
 
     slow = Slow(*lithops.coming)
     with calls_of(slow, workers=2, start_deadline=300) as calls:
         calls.submit([0])
-        time.sleep(0.1)  # the watch is starting the first
-        begin = time.monotonic()
+        assert starting.wait(30)
         for number in range(499):
             calls.submit([number])
-        assert time.monotonic() - begin < 0.2
+        submitted.set()
         assert calls.next(0.8) is None
+        patience = time.monotonic() + 30
+        while len(slow.started) < 2 and time.monotonic() < patience:
+            time.sleep(0.01)
         assert slow.started == [1, 499]
         assert len(calls.running()) == calls.outstanding == 500
         assert threading.active_count() == before + 1

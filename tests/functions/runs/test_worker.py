@@ -95,7 +95,7 @@ def test_a_worker_waits_for_the_start_until_its_deadline_and_says_so(directory: 
         match=rf"worker 1 of 2 waited 0\.5 s for worker 0 to start the run at {directory.location}",
     ):
         work(Place(1, 2, start_deadline=0.5), directory, never)
-    assert 0.5 <= time.monotonic() - began < 5
+    assert 0.5 <= time.monotonic() - began < 30
     assert list(tmp_path.iterdir()) == []
 
 
@@ -122,12 +122,12 @@ def test_every_new_receipt_gives_the_others_their_time_again(
 
     def others() -> None:
         for number in (0, 1):
-            time.sleep(1.6)
+            time.sleep(3)
             write_missing(run, number)
 
     slow = threading.Thread(target=others)
     slow.start()
-    assert work(Place(2, 3, finish_deadline=2.9), directory, never) is not None
+    assert work(Place(2, 3, finish_deadline=5.5), directory, never) is not None
     slow.join()
     check_published(tmp_path)
 

@@ -302,7 +302,7 @@ def test_an_interrupt_leaves_receipts_of_what_was_written(repo: icechunk.Reposit
             write_task(task, Rows(0.02, interrupt))
     finally:
         signal.signal(signal.SIGINT, usual)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
     rows = check(repo, left(task))
     assert rows == list(range(len(rows)))
     assert 15 <= len(rows) < 40
