@@ -6,7 +6,8 @@ from pathlib import Path
 import icechunk
 
 from frazil_functions.errors import InvalidInputError
-from frazil_functions.repositories import Location, locate, location_of, open_repository
+from frazil_functions.locations import Location, locate, location_of
+from frazil_functions.repositories import open_repository
 from frazil_functions.runs.garbage import ABANDON_AFTER, OLDER_THAN, Ages, Collected, collect
 
 

@@ -35,10 +35,10 @@ from frazil.template.compression import CompressionChoice
 from frazil_functions.authorising import Named, accesses_of, naming_containers
 from frazil_functions.containers import Container, distinct
 from frazil_functions.errors import InvalidInputError, nearest
+from frazil_functions.locations import Location
 from frazil_functions.missing import CheckedVariables, MissingCheck
 from frazil_functions.plan import Mode, Plan, PlanTarget
 from frazil_functions.records import Verify
-from frazil_functions.repositories import Location
 from frazil_functions.runs.start import runs_of
 from frazil_functions.runs.status import unfinished_in
 from frazil_functions.writing.surveying import Found

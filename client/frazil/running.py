@@ -23,11 +23,11 @@ from frazil.report import Listener, Progress, Result, Spent, Stage, log_request,
 from frazil_functions import handler
 from frazil_functions.declaring import declared_by
 from frazil_functions.errors import FrazilError, InvalidInputError, nearest
+from frazil_functions.locations import Location, locate, location_of
 from frazil_functions.logs import LogRequest, redacted
 from frazil_functions.missing import CheckedVariables, MissingCheck
 from frazil_functions.plan import NEW_GROUP, Plan
 from frazil_functions.records import Verify, Wishes
-from frazil_functions.repositories import Location, locate, location_of
 from frazil_functions.rundir import RunDirectory, RunOutcome, list_runs
 from frazil_functions.runs.finish import check_bases, clear_published, finish
 from frazil_functions.runs.run import Run, open_run

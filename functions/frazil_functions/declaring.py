@@ -28,7 +28,9 @@ from frazil_functions.authorising import (
 )
 from frazil_functions.containers import Container, distinct
 from frazil_functions.errors import BackendError
-from frazil_functions.repositories import Location, awaited, exclusive, location_of, open_repository, spoken
+from frazil_functions.locations import Location, location_of, spoken
+from frazil_functions.locking import exclusive
+from frazil_functions.repositories import awaited, open_repository
 
 logger = logging.getLogger(__name__)
 

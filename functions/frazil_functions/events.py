@@ -15,10 +15,10 @@ import msgspec
 
 from frazil_functions.decoding import convert
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.locations import locate
 from frazil_functions.missing import MissingCheck
 from frazil_functions.plan import Plan
 from frazil_functions.records import Verify, Wishes
-from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.runs.finish import check_published, finish
 from frazil_functions.runs.gather import Gathering

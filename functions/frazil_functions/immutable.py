@@ -14,8 +14,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore
 
 from frazil_functions.errors import BackendError
+from frazil_functions.locations import Location
 from frazil_functions.reading.failures import is_transient
-from frazil_functions.repositories import Location
 from frazil_functions.storage import Patience, open_store
 from frazil_functions.text import with_remedy
 

@@ -3,7 +3,7 @@
 import hashlib
 import html
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import permutations
@@ -16,15 +16,17 @@ from frazil_functions import __version__
 from frazil_functions.containers import Container
 from frazil_functions.decoding import from_json
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.footprint import referring
 from frazil_functions.grids import WriteGrid, prove
 from frazil_functions.layouts import Layout
-from frazil_functions.proving import prove_places, prove_template
+from frazil_functions.locations import Location
+from frazil_functions.proving import prove_places, prove_sources, prove_template
 from frazil_functions.reading.encoding import STRING
 from frazil_functions.reading.rounding import loss_of
 from frazil_functions.regions import Region
-from frazil_functions.repositories import Location, manifest_span
+from frazil_functions.repositories import manifest_span
 from frazil_functions.tasks import REPOSITORY, FileSource
-from frazil_functions.template import ArrayTemplate, DatasetTemplate, check_group, itemsize_of
+from frazil_functions.template import ArrayTemplate, DatasetTemplate, check_group
 from frazil_functions.text import escaped, size
 
 FORMAT: Final = 6
@@ -84,45 +86,8 @@ def sources_of(regions: Sequence[Region], append_dim: str | None, spans: Sequenc
     return (0, max(1, last)) if len(found) < len(ranges) else (first, last)
 
 
-REFERENCE_BYTES: Final = 4096
-"""What it takes to find and keep one reference, in bytes of values that could be copied meanwhile: some 20 µs."""
-
-COPIED_BYTES: Final = 8 << 20
-"""How many bytes of values are copied at once of a region that files do not hold whole, unless a chunk is larger."""
-
 PARTED_UNITS: Final = 300_000
 """More write units than this are committed in parts, for the client would hold all of them at once otherwise."""
-
-
-def referring(template: DatasetTemplate, sources: Sequence[FileSource]) -> frozenset[str]:
-    """Arrays that refer to the chunks of all their sources, so that next to nothing of them is copied."""
-    copied = {name for source in sources for name in source.copied}
-    return frozenset(name for name, array in template.arrays.items() if array.refers and name not in copied)
-
-
-def handled_nbytes(template: DatasetTemplate, region: Region, referring: Collection[str]) -> int:
-    """The bytes that a function handles for a region: its values, or what stands for its references.
-
-    Parameters
-    ----------
-    template, region
-        What is written.
-    referring
-        Arrays that refer to the chunks of all their sources.
-    """
-    array = template.arrays[region.array]
-    if region.array in referring:
-        return REFERENCE_BYTES * array.grid.count(region)
-    return region.size * itemsize_of(array.dtype)
-
-
-def held_nbytes(template: DatasetTemplate, region: Region, referring: Collection[str]) -> int:
-    """The bytes that a function holds at once for a region; of chunks that no file has whole, the values after all."""
-    array = template.arrays[region.array]
-    whole = region.size * itemsize_of(array.dtype)
-    if region.array not in referring:
-        return whole
-    return max(handled_nbytes(template, region, referring), min(whole, max(COPIED_BYTES, array.chunk_nbytes)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +320,7 @@ class Plan:
         prove_template(self.template, makes=self.target.mode in NEW_GROUP)
         owned = {grid.array: self.template.owned(grid.array) for grid in self.grids} if self.template.extents else None
         prove(self.grids, self.regions, owned)
-        self._prove_sources()
+        prove_sources(self.template, self.sources, self.filled)
         prove_places(self.template, self.sources)
         spans = [(source.start, source.stop) for source in self.sources]
         for number, task in enumerate(self.tasks):
@@ -365,33 +330,6 @@ class Plan:
                     f"task {number} has the sources {task.sources[0]}:{task.sources[1]} of {len(spans)}, and its "
                     f"regions need {first}:{behind}; plan again"
                 )
-
-    def _prove_sources(self) -> None:
-        """Files stand in order along the axis, apart from each other, and leave what is filled."""
-        axis, covered = self.template.append_dim, 0
-        # A dimension that no variable has is in no array, so it has no length but that of its files.
-        known = axis is not None and axis in self.template.sizes
-        begin, length = self.template.extent(axis) if axis is not None and known else (0, None)
-        end = begin
-        if not self.sources and not self.nothing_new:
-            raise InvalidInputError("the plan has no sources; plan again")
-        for number, source in enumerate(self.sources):
-            what = f"{source.url}: source {number}"
-            if source.stop < source.start:
-                raise InvalidInputError(f"{what} ends at {source.stop} and begins at {source.start}; plan again")
-            if source.start < end:
-                before = f"the one before it ends at {end}" if number else f"what is written at {end}"
-                raise InvalidInputError(f"{what} begins at {source.start}, and {before}; plan again")
-            covered, end = covered + source.stop - source.start, source.stop
-        length = (0 if axis is None else end) if length is None else length
-        if end > length:
-            raise InvalidInputError(
-                f"what is written ends at {length} labels, and source {len(self.sources) - 1} ends at {end}; plan again"
-            )
-        if self.filled < 0 or covered + self.filled != length - begin:
-            raise InvalidInputError(
-                f"{covered} labels are those of sources and {self.filled} are filled, of {length - begin}; plan again"
-            )
 
     def describe(self) -> list[tuple[str, str]]:
         """What a person wants to know of it, as names and values."""

@@ -213,3 +213,44 @@ def _fill(pieces: Sequence[Piece], start: int, stop: int) -> bool:
     taken.sort()
     apart = all(before[1] <= after[0] for before, after in pairwise(taken))
     return at == stop and bool(pieces) and apart
+
+
+def prove_sources(template: DatasetTemplate, sources: Sequence[FileSource], filled: int) -> None:
+    """Show that files stand in order along the axis, apart from each other, and leave what is filled.
+
+    Parameters
+    ----------
+    template, sources
+        What is written, and the files in the order of their labels.
+    filled
+        How many labels no file has.
+
+    Raises
+    ------
+    InvalidInputError
+        Naming the file that does not fit.
+    """
+    axis, covered = template.append_dim, 0
+    # A dimension that no variable has is in no array, so it has no length but that of its files.
+    known = axis is not None and axis in template.sizes
+    begin, length = template.extent(axis) if axis is not None and known else (0, None)
+    end = begin
+    if not sources and not template.empty:
+        raise InvalidInputError("the plan has no sources; plan again")
+    for number, source in enumerate(sources):
+        what = f"{source.url}: source {number}"
+        if source.stop < source.start:
+            raise InvalidInputError(f"{what} ends at {source.stop} and begins at {source.start}; plan again")
+        if source.start < end:
+            before = f"the one before it ends at {end}" if number else f"what is written at {end}"
+            raise InvalidInputError(f"{what} begins at {source.start}, and {before}; plan again")
+        covered, end = covered + source.stop - source.start, source.stop
+    length = (0 if axis is None else end) if length is None else length
+    if end > length:
+        raise InvalidInputError(
+            f"what is written ends at {length} labels, and source {len(sources) - 1} ends at {end}; plan again"
+        )
+    if filled < 0 or covered + filled != length - begin:
+        raise InvalidInputError(
+            f"{covered} labels are those of sources and {filled} are filled, of {length - begin}; plan again"
+        )

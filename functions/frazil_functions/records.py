@@ -8,8 +8,8 @@ import msgspec
 from frazil_functions import __version__
 from frazil_functions.decoding import from_json
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.locations import Location
 from frazil_functions.missing import MissingCheck
-from frazil_functions.repositories import Location
 
 FORMAT: Final = 1
 

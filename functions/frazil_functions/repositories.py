@@ -1,29 +1,25 @@
-"""Repositories: opening and creating them, naming where they are, and taking their lock."""
+"""Repositories: opening and creating them."""
 
 import asyncio
-import contextlib
 import math
 import os
 import re
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
 
-import filelock
 import icechunk
 from icechunk.credentials import AnyCredential
 
 from frazil_functions.authorising import Access, VirtualContainers, accesses_of, check_declared, declaration, settled
 from frazil_functions.errors import BackendError, InvalidInputError
+from frazil_functions.locations import LIMITS, Location, RequestLimits, locate, storage_of
+from frazil_functions.locking import exclusive, lock_file
 from frazil_functions.remedies import remedy
-from frazil_functions.settings import environment
 
-_LOCK_SECONDS: Final = 120.0
 _OPENINGS: Final = 3
 
 FIRST_OBJECTS: Final = frozenset({"snapshots/1CECHNKREP0F1RSTCMT0", "transactions/1CECHNKREP0F1RSTCMT0"})
@@ -60,172 +56,6 @@ def manifest_span(counts: Sequence[int], *, refers: bool = False) -> int:
     return max(1, rows if refers else min(_MANIFEST_SPAN, rows))
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
-    """How long Icechunk waits for S3; all in seconds.
-
-    Icechunk itself would wait for ever for a server that accepts a request and says nothing. The forks that functions
-    get carry what their repository was opened with.
-
-    Attributes
-    ----------
-    connecting
-        For a connection.
-    answering
-        From the beginning of a request to the first byte of its answer, and so for the upload of an object, too: an
-        object has at most 100 MiB, and parts that are uploaded apart if it has more.
-    altogether
-        For a request with all its repetitions, until the first byte of an answer.
-    stalling
-        For the next bytes of an object, up or down, in whole seconds. As long as some come, a download has no limit;
-        one that stalls is begun again, nine times at most.
-    """
-
-    connecting: float = 10
-    answering: float = 150
-    altogether: float = 300
-    stalling: int = 20
-
-    @property
-    def settings(self) -> icechunk.StorageSettings:
-        """These limits, and all else as Icechunk has it."""
-        return icechunk.StorageSettings(
-            timeouts=icechunk.StorageTimeoutSettings(
-                connect_timeout_ms=round(1000 * self.connecting),
-                read_timeout_ms=round(1000 * self.answering),
-                operation_timeout_ms=round(1000 * self.altogether),
-            )
-        )
-
-
-LIMITS: Final = RequestLimits()
-"""Two attempts within five minutes for a server that is silent; 0.7 MB/s are enough for the largest upload."""
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where a repository is, without any secret.
-
-    Attributes
-    ----------
-    url
-        An absolute local path, or an s3://, gs:// or az:// URL.
-    region, endpoint_url
-        Of S3 storage; None for what the environment says.
-    """
-
-    url: str
-    region: str | None = None
-    endpoint_url: str | None = None
-
-    def __str__(self) -> str:
-        return self.url
-
-    @property
-    def path(self) -> Path | None:
-        """The directory of a local repository."""
-        return None if "://" in self.url else Path(self.url)
-
-    @property
-    def parent(self) -> "Location":
-        """The place that this one lies in."""
-        return replace(self, url=self.url.rstrip("/").rpartition("/")[0])
-
-    def below(self, name: str) -> "Location":
-        """A place within this one."""
-        return replace(self, url=f"{self.url.rstrip('/')}/{name}")
-
-
-def locate(where: "str | Path | Location") -> Location:
-    """The location that a path or URL names.
-
-    Raises
-    ------
-    InvalidInputError
-        If the URL is of a kind that no storage goes by.
-    """
-    if isinstance(where, Location):
-        return where
-    text = str(where)
-    scheme = urlsplit(text).scheme if "://" in text else ""
-    if scheme == "file":
-        return Location(str(Path(unquote(urlsplit(text).path)).resolve()))
-    if scheme in {"s3", "gs", "az"}:
-        parts = urlsplit(text)
-        if not parts.netloc or not parts.path.strip("/"):
-            raise InvalidInputError(f"{text} names no place in a bucket; use {scheme}://BUCKET/PREFIX")
-        if "//" in parts.path:
-            raise InvalidInputError(f"{text} has an empty name between two slashes; is a variable empty in it?")
-        env = environment()
-        if scheme == "az" and env.azure_account is None:
-            raise InvalidInputError(f"{text}: AZURE_STORAGE_ACCOUNT_NAME must name the account that has the container")
-        return Location(text.rstrip("/"), *((env.region, env.endpoint_url) if scheme == "s3" else ()))
-    if scheme:
-        raise InvalidInputError(f"{text}: no storage goes by {scheme}://; use a local path, s3://, gs:// or az://")
-    # One lock and one run directory for one repository, by whatever path it was named.
-    path = Path(text).expanduser()
-    dangling = path.is_symlink() and not path.exists()
-    return Location(str(path.absolute() if dangling else path.resolve()))
-
-
-def location_of(repo: icechunk.Repository) -> Location | None:
-    """Where an open repository is; None for storage that cannot be named by a path or URL.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is in memory, where no function can reach it.
-    """
-    lines = (line.strip().partition(": ") for line in str(repo.storage).splitlines())
-    said = {name: value for name, _, value in lines if value}
-    kind = said.get("type", "")
-    if "memory" in kind:
-        raise InvalidInputError(
-            "the repository is in memory, and functions are processes of their own that cannot reach it; "
-            "use a local directory"
-        )
-    if kind == "local filesystem":
-        return locate(said["path"])
-    if kind.startswith("S3"):
-        url = "s3://" + "/".join(part for part in (said.get("bucket"), said.get("prefix")) if part)
-        return Location(url, said.get("region"), said.get("endpoint_url"))
-    return None
-
-
-def spoken(repo: icechunk.Repository) -> str:
-    """What a message calls an open repository: the place where it is, if that has a name."""
-    try:
-        return str(location_of(repo) or "the repository")
-    except InvalidInputError:  # in memory
-        return "the repository"
-
-
-def storage_of(location: Location, limits: RequestLimits = LIMITS) -> icechunk.Storage:
-    """Icechunk's storage for a location, with the credentials of the environment."""
-    path = location.path
-    if path is not None:
-        return icechunk.local_filesystem_storage(str(path))
-    parts = urlsplit(location.url)
-    prefix = parts.path.strip("/")
-    if parts.scheme == "gs":
-        return icechunk.gcs_storage(bucket=parts.netloc, prefix=prefix, from_env=True)
-    if parts.scheme == "az":
-        return icechunk.azure_storage(
-            account=environment().azure_account or "", container=parts.netloc, prefix=prefix, from_env=True
-        )
-    endpoint = location.endpoint_url
-    return icechunk.s3_storage(
-        bucket=parts.netloc,
-        prefix=prefix,
-        region=location.region,
-        endpoint_url=endpoint,
-        allow_http=bool(endpoint and endpoint.startswith("http://")),
-        force_path_style=endpoint is not None,
-        from_env=True,
-        network_stream_timeout_seconds=limits.stalling,
-    )
-
-
 def check_target(location: Location, limits: RequestLimits = LIMITS) -> bool:
     """Whether a repository exists at a location; refuse one that could not be created or written.
 
@@ -242,7 +72,7 @@ def check_target(location: Location, limits: RequestLimits = LIMITS) -> bool:
     try:
         return _exists(location, limits)
     except InvalidInputError:
-        if location.path is None or not _lock_file(location.path).exists():
+        if location.path is None or not lock_file(location.path).exists():
             raise
     with exclusive(location):
         return _exists(location, limits)
@@ -438,46 +268,6 @@ def _new_config(access: Mapping[str, Access], spans: Mapping[str, int]) -> icech
     for one in access.values():
         config.set_virtual_chunk_container(declaration(settled(one.container)))
     return config
-
-
-@contextlib.contextmanager
-def exclusive(location: Location | None) -> Iterator[None]:
-    """Hold a local repository's lock; object storage needs none.
-
-    A local file system has no atomic replacement of a file on condition, so two commits at once
-    can lose one of them. The lock file stands beside the repository.
-
-    Raises
-    ------
-    BackendError
-        If somebody else holds the lock for two minutes.
-    """
-    path = location.path if location is not None else None
-    if path is None:
-        yield
-        return
-    file = _lock_file(path)
-    lock = filelock.FileLock(file, timeout=_LOCK_SECONDS)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise BackendError(
-            f"another process has held {file} for {_LOCK_SECONDS:.0f} s; wait for it, or end it"
-        ) from error
-    except OSError as error:
-        raise BackendError(
-            f"{file} cannot be made ({error.strerror or error}), and without it two commits at once could lose one; "
-            "make the directory that it lies in writable"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _lock_file(path: Path) -> Path:
-    return path.with_name(path.name + ".frazil") / "lock"
 
 
 def _first_line(error: Exception) -> str:

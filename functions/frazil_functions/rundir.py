@@ -20,8 +20,8 @@ from obstore.exceptions import BaseError
 
 from frazil_functions.errors import BackendError, InvalidInputError, ReceiptError
 from frazil_functions.immutable import ImmutableObjects, refused
+from frazil_functions.locations import Location
 from frazil_functions.records import RunOutcome, RunRecord, RunTarget, Wishes, dump_record, load_record
-from frazil_functions.repositories import Location
 from frazil_functions.storage import RUN_PATIENCE, Patience, open_store
 from frazil_functions.tasks import Receipt, dump_receipt, load_receipt
 

@@ -11,7 +11,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from frazil_functions.errors import BackendError, InvalidInputError
-from frazil_functions.repositories import Location
+from frazil_functions.locations import Location
 from frazil_functions.settings import client_options, environment
 from frazil_functions.text import with_remedy
 

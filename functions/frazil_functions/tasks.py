@@ -8,10 +8,10 @@ import msgspec
 from frazil_functions.decoding import from_msgpack
 from frazil_functions.errors import ReceiptError
 from frazil_functions.layouts import Layout
+from frazil_functions.locations import Location
 from frazil_functions.logs import FunctionLog, LogRequest
 from frazil_functions.missing import MissingCheck
 from frazil_functions.regions import Region
-from frazil_functions.repositories import Location
 
 WIRE_FORMAT: Final = 4
 

@@ -6,8 +6,8 @@ import frazil
 from frazil.planning.make import Options, make_plan
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import silent
+from frazil_functions.locations import locate
 from frazil_functions.plan import Plan, PlanTarget
-from frazil_functions.repositories import locate
 
 
 def plan_of(sources: Sequence[str], repository: str, tasks: int, *, hours: int = 1) -> Plan:

@@ -16,7 +16,7 @@ import zarr
 from obstore.exceptions import AlreadyExistsError
 
 import frazil
-from frazil_functions.repositories import locate
+from frazil_functions.locations import locate
 from frazil_functions.storage import open_store
 
 from .ceph import Ceph, missing, started

@@ -19,7 +19,7 @@ import zarr
 import frazil
 from frazil.cli import main
 from frazil_functions import handler
-from frazil_functions.repositories import locate
+from frazil_functions.locations import locate
 from frazil_functions.runs.run import Run
 from frazil_functions.runs.start import directory_of, start
 

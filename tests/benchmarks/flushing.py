@@ -52,8 +52,8 @@ def main(archive: str, regions: str, seconds: str) -> None:
     import zarr  # noqa: PLC0415
 
     from frazil_functions.forks import dump_fork  # noqa: PLC0415
+    from frazil_functions.locations import Location  # noqa: PLC0415
     from frazil_functions.regions import Region  # noqa: PLC0415
-    from frazil_functions.repositories import Location  # noqa: PLC0415
     from frazil_functions.rundir import RunDirectory  # noqa: PLC0415
     from frazil_functions.tasks import WriteTask  # noqa: PLC0415
     from frazil_functions.writing.parts import Parts  # noqa: PLC0415

@@ -98,7 +98,7 @@ def make_forks(task: ForkTask) -> None:
     """Make forks that hold references to every chunk of some tasks; keep forks and receipts on disk."""
     from zarr.core.buffer import default_buffer_prototype  # noqa: PLC0415  as above
 
-    from frazil_functions.repositories import locate  # noqa: PLC0415
+    from frazil_functions.locations import locate  # noqa: PLC0415
     from frazil_functions.rundir import RunDirectory  # noqa: PLC0415
     from frazil_functions.tasks import Receipt, RegionReceipt  # noqa: PLC0415
 
@@ -172,7 +172,7 @@ def frazil_side(repo: icechunk.Repository, directory: Path, tasks: int) -> float
     """Gather and commit as a run does."""
     from frazil_functions.forks import node_id, read_fork  # noqa: PLC0415
     from frazil_functions.grids import WriteGrid  # noqa: PLC0415
-    from frazil_functions.repositories import locate, location_of  # noqa: PLC0415
+    from frazil_functions.locations import locate, location_of  # noqa: PLC0415
     from frazil_functions.rundir import RunDirectory  # noqa: PLC0415
     from frazil_functions.runs.admit import Expected, ExpectedFork, check_merged  # noqa: PLC0415
     from frazil_functions.runs.gather import Gathering, Sink  # noqa: PLC0415

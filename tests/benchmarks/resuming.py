@@ -76,8 +76,8 @@ def start(archive: str, count: int, path: str) -> Measures:
     import frazil  # noqa: PLC0415
     from frazil.planning.make import Options, make_plan  # noqa: PLC0415
     from frazil.planning.scan import Wanted, scan_sources  # noqa: PLC0415
+    from frazil_functions.locations import locate  # noqa: PLC0415
     from frazil_functions.plan import PlanTarget  # noqa: PLC0415
-    from frazil_functions.repositories import locate  # noqa: PLC0415
     from frazil_functions.runs.start import directory_of, start  # noqa: PLC0415
     from frazil_functions.writing.task import write_task  # noqa: PLC0415
 
@@ -100,7 +100,7 @@ def resume(archive: str, count: int) -> Measures:
     """Resume it; when the first region is read, and how many are."""
     import frazil  # noqa: PLC0415  in the process that is measured alone
     from frazil.execution.serial import SerialCalls  # noqa: PLC0415
-    from frazil_functions.repositories import locate  # noqa: PLC0415
+    from frazil_functions.locations import locate  # noqa: PLC0415
     from frazil_functions.runs.start import directory_of  # noqa: PLC0415
     from frazil_functions.tasks import WriteTask  # noqa: PLC0415
 

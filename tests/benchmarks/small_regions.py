@@ -59,8 +59,8 @@ def main(path: str, out: str) -> None:
     from frazil.planning.make import Options, make_plan  # noqa: PLC0415
     from frazil.planning.scan import Wanted, scan_sources  # noqa: PLC0415
     from frazil.report import silent  # noqa: PLC0415
+    from frazil_functions.locations import locate  # noqa: PLC0415
     from frazil_functions.plan import PlanTarget  # noqa: PLC0415
-    from frazil_functions.repositories import locate  # noqa: PLC0415
 
     with frazil.LithopsExecutor() as executor:
         executor.warm()

@@ -42,8 +42,8 @@ def main(out: Path, steps: int) -> None:
     import frazil  # noqa: PLC0415
     from frazil.template.build import Recoding, build  # noqa: PLC0415
     from frazil.template.chunking import ChunkChoice  # noqa: PLC0415
+    from frazil_functions.locations import location_of  # noqa: PLC0415
     from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata  # noqa: PLC0415
-    from frazil_functions.repositories import location_of  # noqa: PLC0415
     from frazil_functions.runs.publish import PrivateBranch, tip_of  # noqa: PLC0415
     from frazil_functions.runs.template import write_template  # noqa: PLC0415
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import frazil
 from frazil.lazy.planned import carrier_of
-from frazil_functions.repositories import locate
+from frazil_functions.locations import locate
 from frazil_functions.runs.start import directory_of
 from frazil_functions.runs.start import start as start_run
 from frazil_functions.writing.task import write_task

@@ -20,8 +20,8 @@ import frazil
 from frazil.cli import main
 from frazil.planning.target import plan_target
 from frazil_functions.declaring import TURN
+from frazil_functions.locations import locate, storage_of
 from frazil_functions.plan import PlanTarget
-from frazil_functions.repositories import locate, storage_of
 from frazil_functions.rundir import RunDirectory
 
 VALUES = np.arange(4, dtype="<i4")

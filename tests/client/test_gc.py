@@ -23,8 +23,8 @@ from frazil.planning.make import Options, make_plan
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import silent
 from frazil_functions.events import answer
+from frazil_functions.locations import locate
 from frazil_functions.plan import PlanTarget, Replica
-from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.runs.garbage import Ages, Collected, collect
 from frazil_functions.runs.publish import name_of

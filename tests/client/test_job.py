@@ -16,9 +16,9 @@ from frazil.planning.make import Options, make_plan
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import silent
 from frazil_functions.forks import dump_fork, load_fork
+from frazil_functions.locations import locate
 from frazil_functions.plan import PlanTarget
 from frazil_functions.regions import Region
-from frazil_functions.repositories import locate
 from frazil_functions.tasks import Receipt
 from frazil_functions.writing.verifying import RegionCheck, dump_checks
 

@@ -12,7 +12,7 @@ import zarr
 
 import frazil
 from frazil.cli import main
-from frazil_functions.repositories import locate, storage_of
+from frazil_functions.locations import locate, storage_of
 
 from .hourly import series
 

@@ -8,7 +8,8 @@ import icechunk
 import pytest
 
 import frazil
-from frazil_functions.repositories import Location, exclusive, locate, location_of
+from frazil_functions.locations import Location, locate, location_of
+from frazil_functions.locking import exclusive
 from frazil_functions.runs.start import directory_of
 
 

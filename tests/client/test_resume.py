@@ -17,7 +17,7 @@ import xarray as xr
 
 import frazil
 from frazil.cli import main
-from frazil_functions.repositories import locate
+from frazil_functions.locations import locate
 from frazil_functions.rundir import RunDirectory, RunOutcome
 
 from .hourly import read, series, state

@@ -22,7 +22,7 @@ import xarray as xr
 import frazil.job
 from frazil.cli import main
 from frazil.jobfile import job_start_of, load
-from frazil_functions.repositories import locate, storage_of
+from frazil_functions.locations import locate, storage_of
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.tasks import Receipt
 

@@ -19,8 +19,9 @@ from frazil.planning.make import Options, make_plan
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.planning.target import plan_target
 from frazil.report import silent
+from frazil_functions.locations import locate, storage_of
 from frazil_functions.plan import Plan, PlanTarget
-from frazil_functions.repositories import locate, open_repository, storage_of
+from frazil_functions.repositories import open_repository
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.runs.start import directory_of
 from frazil_functions.tasks import Receipt

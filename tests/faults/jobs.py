@@ -21,8 +21,9 @@ import frazil
 from frazil.planning.make import Options, make_plan
 from frazil.planning.scan import Sources, Wanted, scan_sources
 from frazil.report import silent
+from frazil_functions.locations import Location, locate, storage_of
 from frazil_functions.plan import Plan, PlanTarget
-from frazil_functions.repositories import Location, locate, open_repository, storage_of
+from frazil_functions.repositories import open_repository
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.storage import open_store
 from frazil_functions.tasks import Receipt

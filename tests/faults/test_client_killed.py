@@ -9,7 +9,7 @@ import icechunk
 import pytest
 
 import frazil
-from frazil_functions.repositories import storage_of
+from frazil_functions.locations import storage_of
 
 from .jobs import HOURS, TASKS, Clients, Files, Job, assert_whole, here
 from .proxy import Kill, Proxy, Rule

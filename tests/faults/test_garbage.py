@@ -20,8 +20,8 @@ from frazil.planning.make import Options, make_plan
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import silent
 from frazil_functions.events import answer
+from frazil_functions.locations import locate
 from frazil_functions.plan import PlanTarget
-from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.runs.garbage import Ages, collect
 
@@ -34,7 +34,7 @@ COLLECT = """
 import json, sys
 from datetime import timedelta
 import frazil
-from frazil_functions.repositories import locate
+from frazil_functions.locations import locate
 from frazil_functions.runs.garbage import Ages, collect
 where, now = json.loads(sys.argv[1])
 location = locate(where)

@@ -11,8 +11,8 @@ import xarray as xr
 
 import frazil
 from frazil.planning.cut import group
+from frazil_functions.locations import locate
 from frazil_functions.plan import Mode, Plan
-from frazil_functions.repositories import locate
 
 from .jobs import HOURS, Clients, Job, dataset
 from .proxy import Kill, Proxy, Rule

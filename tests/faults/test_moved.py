@@ -12,7 +12,8 @@ import pytest
 import zarr
 
 import frazil
-from frazil_functions.repositories import exclusive, open_repository
+from frazil_functions.locking import exclusive
+from frazil_functions.repositories import open_repository
 
 from .jobs import HOURS, Clients, Files, Job, assert_whole, here
 

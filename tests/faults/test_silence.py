@@ -11,7 +11,8 @@ import zarr
 
 from frazil_functions.errors import BackendError
 from frazil_functions.forks import dump_fork, load_fork
-from frazil_functions.repositories import Location, RequestLimits, open_repository
+from frazil_functions.locations import Location, RequestLimits
+from frazil_functions.repositories import open_repository
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.storage import Patience
 

@@ -221,7 +221,7 @@ print(json.dumps([dataclasses.asdict(run) for run in frazil.runs(json.loads(sys.
 WRITE = """
 import json, sys
 import icechunk
-from frazil_functions.repositories import Location
+from frazil_functions.locations import Location
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.runs.run import open_run
 from frazil_functions.runs.worker import write_missing

@@ -22,10 +22,10 @@ from frazil.planning.make import Options, make_plan
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import silent
 from frazil_functions.forks import dump_fork
+from frazil_functions.locations import Location, locate, location_of, storage_of
 from frazil_functions.plan import PlanTarget
 from frazil_functions.reading.remote import store_of
 from frazil_functions.reading.sources import Source
-from frazil_functions.repositories import Location, locate, location_of, storage_of
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.tasks import FileSource, Receipt, WriteTask
 from frazil_functions.writing.task import write_task

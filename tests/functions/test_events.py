@@ -14,8 +14,8 @@ import xarray as xr
 import frazil
 from frazil_functions.events import answer
 from frazil_functions.handler import handle
+from frazil_functions.locations import locate
 from frazil_functions.missing import MissingCheck
-from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory, RunOutcome
 from frazil_functions.runs.finish import finish
 from frazil_functions.runs.run import open_run

@@ -19,7 +19,7 @@ import frazil
 import frazil_functions
 from frazil_functions.errors import FrazilError
 from frazil_functions.handler import handle
-from frazil_functions.repositories import locate
+from frazil_functions.locations import locate
 
 from .conftest import plan_small, published_in
 

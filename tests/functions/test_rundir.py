@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from frazil_functions.errors import BackendError, InvalidInputError, ReceiptError
+from frazil_functions.locations import Location
 from frazil_functions.regions import Region
-from frazil_functions.repositories import Location
 from frazil_functions.rundir import RunDirectory, RunOutcome, RunRecord, RunTarget, check_outside, list_runs
 from frazil_functions.storage import profile_credentials
 from frazil_functions.tasks import Receipt, RegionReceipt, dump_receipt
@@ -137,7 +137,7 @@ def test_the_first_record_and_the_first_outcome_stand(directory: RunDirectory) -
 RACING = """
 import sys, time, msgspec
 from dataclasses import replace
-from frazil_functions.repositories import Location
+from frazil_functions.locations import Location
 from frazil_functions.rundir import RunDirectory, RunRecord
 location, record = msgspec.json.decode(sys.stdin.readline(), type=tuple[Location, RunRecord])
 directory = RunDirectory(location)
@@ -417,7 +417,7 @@ def test_an_object_holds_no_secret_of_the_environment(bucket: Any, s3_server: st
 
 PUTTING = """
 import sys
-from frazil_functions.repositories import Location
+from frazil_functions.locations import Location
 from frazil_functions.rundir import RunDirectory
 directory = RunDirectory(Location(sys.argv[1]))
 number = 0

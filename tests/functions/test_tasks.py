@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frazil_functions.errors import ReceiptError
+from frazil_functions.locations import Location
 from frazil_functions.logs import FunctionLog, LogLine
 from frazil_functions.regions import Region
-from frazil_functions.repositories import Location
 from frazil_functions.tasks import (
     WIRE_FORMAT,
     Receipt,

@@ -19,7 +19,7 @@ import yaml
 from frazil import cli
 from frazil.jobfile import JobFile, job_start_of, load
 from frazil_functions.errors import InvalidInputError
-from frazil_functions.repositories import locate
+from frazil_functions.locations import locate
 from frazil_functions.runs.start import runs_of
 
 pytestmark = pytest.mark.checkout

@@ -29,7 +29,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 import frazil
 from frazil.execution.configuration import completed, secret_keys
-from frazil_functions.repositories import locate
+from frazil_functions.locations import locate
 from frazil_functions.runs.start import runs_of
 
 from .terraform import ABSENT, INFRA, Terraform, attached

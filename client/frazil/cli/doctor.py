@@ -10,7 +10,7 @@ from frazil.cli.options import Backend, Shown
 from frazil.cli.showing import write_out
 from frazil.doctor import Finding
 from frazil_functions.errors import BackendError, InvalidInputError
-from frazil_functions.repositories import locate
+from frazil_functions.locations import locate
 
 
 @app.command(usage="Usage: frazil doctor [REPOSITORY] [OPTIONS]")

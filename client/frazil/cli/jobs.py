@@ -25,11 +25,12 @@ from frazil.costing.telling import brief, plain
 from frazil.execution.here import HereExecutor
 from frazil.report import Result
 from frazil_functions.errors import FrazilError, InvalidInputError
+from frazil_functions.locations import locate
 from frazil_functions.plan import Plan
 from frazil_functions.reading.encoding import json_attributes
 from frazil_functions.reading.rounding import OVERFLOW, loss_of
 from frazil_functions.records import Verify
-from frazil_functions.repositories import check_target, locate, open_repository
+from frazil_functions.repositories import check_target, open_repository
 
 logger = logging.getLogger(__name__)
 

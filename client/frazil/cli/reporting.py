@@ -17,8 +17,8 @@ from frazil.costing.telling import brief, plain
 from frazil.estimating import estimate
 from frazil.report import Compared, Spent
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.locations import locate
 from frazil_functions.plan import Plan
-from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.runs.reporting import RunReport
 from frazil_functions.runs.reporting import report as report_of

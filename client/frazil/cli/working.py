@@ -12,10 +12,10 @@ from frazil.cli.showing import listening, write_out
 from frazil.execution.serial import SerialExecutor
 from frazil.jobfile import JobFile, job_start_of, load, start_time
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.locations import locate
 from frazil_functions.missing import MissingCheck
 from frazil_functions.plan import Plan
 from frazil_functions.records import Wishes
-from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory, check_outside
 from frazil_functions.runs.run import Run
 from frazil_functions.runs.start import check_run_id, directory_at, start

@@ -21,9 +21,9 @@ from frazil.costing.requests import (
     units_of,
 )
 from frazil.costing.spread import Spread, total
+from frazil_functions.locations import Location
 from frazil_functions.plan import Plan, TaskPlan
 from frazil_functions.records import Verify
-from frazil_functions.repositories import Location
 
 _GB: Final = 1e9
 _REFERENCE: Final = Spread(8, 200)

@@ -4,7 +4,8 @@ from typing import Final
 
 from frazil.costing.limits import AWS_LAMBDA, FunctionLimits
 from frazil_functions.errors import InvalidInputError
-from frazil_functions.plan import Plan, TaskPlan, held_nbytes
+from frazil_functions.footprint import held_nbytes
+from frazil_functions.plan import Plan, TaskPlan
 from frazil_functions.reading.remote import is_remote
 from frazil_functions.regions import Region
 from frazil_functions.text import size

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from frazil.costing.spread import Spread
+from frazil_functions.locations import Location
 from frazil_functions.plan import Plan, TaskPlan
 from frazil_functions.records import Verify
 from frazil_functions.regions import Region
-from frazil_functions.repositories import Location, manifest_span
+from frazil_functions.repositories import manifest_span
 from frazil_functions.runs.verify import SAMPLE_REGIONS
 from frazil_functions.template import ArrayTemplate, itemsize_of
 

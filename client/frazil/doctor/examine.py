@@ -14,7 +14,8 @@ from frazil.runtime.configuration import BACKEND, LambdaRuntime
 from frazil.runtime.connection import Connection, identified
 from frazil.runtime.names import JOBS
 from frazil_functions.errors import BackendError, FrazilError, InvalidInputError
-from frazil_functions.repositories import Location, check_target, open_repository
+from frazil_functions.locations import Location
+from frazil_functions.repositories import check_target, open_repository
 from frazil_functions.settings import environment
 
 

@@ -13,9 +13,9 @@ from frazil.planning.options import Fallback, OnAttrs, OnOverlap
 from frazil.planning.rounding import Overflow
 from frazil.planning.target import Target
 from frazil_functions.authorising import Named
+from frazil_functions.locations import Location
 from frazil_functions.missing import CheckedVariables
 from frazil_functions.records import Verify
-from frazil_functions.repositories import Location
 
 
 class Publishing(TypedDict, total=False):

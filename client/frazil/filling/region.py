@@ -21,8 +21,9 @@ from frazil.planning.target import Target
 from frazil.report import Listener, Result, silent
 from frazil.running import place_of, run
 from frazil_functions.errors import ConflictError, InvalidInputError, MismatchedSourceError, nearest
+from frazil_functions.locations import locate
 from frazil_functions.plan import Plan
-from frazil_functions.repositories import locate, open_repository
+from frazil_functions.repositories import open_repository
 from frazil_functions.runs.abandoning import abandon
 from frazil_functions.runs.start import new_run_id
 

@@ -28,9 +28,9 @@ from frazil.report import Listener, Progress, silent, tell_plan
 from frazil.running import run
 from frazil.template.compression import CompressionChoice
 from frazil_functions.errors import InvalidInputError, nearest
+from frazil_functions.locations import Location
 from frazil_functions.plan import Plan, PlanTarget
 from frazil_functions.reading.encoding import is_time_unit
-from frazil_functions.repositories import Location
 from frazil_functions.writing.surveying import Found
 
 type Label = str | float | date | np.datetime64

@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate
 from typing import Final
 
-from frazil_functions.plan import TaskPlan, handled_nbytes, held_nbytes, sources_of
+from frazil_functions.footprint import handled_nbytes, held_nbytes
+from frazil_functions.plan import TaskPlan, sources_of
 from frazil_functions.regions import Region
 from frazil_functions.template import ArrayTemplate, DatasetTemplate, itemsize_of
 

@@ -16,7 +16,8 @@ from frazil.planning.spanning import fit_empty
 from frazil.template.compression import compressed
 from frazil_functions import __version__
 from frazil_functions.errors import InvalidInputError
-from frazil_functions.plan import Mode, Plan, PlanTarget, TaskPlan, referring
+from frazil_functions.footprint import referring
+from frazil_functions.plan import Mode, Plan, PlanTarget, TaskPlan
 from frazil_functions.reading.encoding import has_fill, rounds
 from frazil_functions.reading.rounding import Packing
 from frazil_functions.regions import Region

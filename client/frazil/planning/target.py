@@ -12,9 +12,10 @@ from frazil_functions.containers import Container, container_of, distinct, enclo
 from frazil_functions.declaring import agreed_in, authorised, declared_by
 from frazil_functions.errors import InvalidInputError
 from frazil_functions.forks import check_no_secret, dump_fork, read_fork
+from frazil_functions.locations import Location, locate, location_of
 from frazil_functions.plan import NEW_GROUP, PlanTarget, Replica
 from frazil_functions.reading.references import reference_url
-from frazil_functions.repositories import Location, check_target, locate, location_of, open_repository
+from frazil_functions.repositories import check_target, open_repository
 from frazil_functions.runs.publish import tip_of
 from frazil_functions.runs.template import check_free, check_present
 

@@ -8,7 +8,7 @@ import icechunk
 from frazil_functions.authorising import VirtualContainers, accesses_of
 from frazil_functions.declaring import authorised
 from frazil_functions.errors import BackendError, InvalidInputError
-from frazil_functions.repositories import LIMITS, Location, locate, storage_of
+from frazil_functions.locations import LIMITS, Location, locate, storage_of
 from frazil_functions.runs.publish import tip_of
 from frazil_functions.text import words
 

@@ -26,9 +26,9 @@ from frazil.validating.tree import Member, Tree, read_tree
 from frazil_functions.authorising import VirtualContainers
 from frazil_functions.damage import FILE_REFUSED
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.locations import Location
 from frazil_functions.reading.encoding import Attributes, Values, is_time_unit
 from frazil_functions.regions import Region
-from frazil_functions.repositories import Location
 from frazil_functions.summaries import Summary
 from frazil_functions.template import check_group
 from frazil_functions.validating.tasks import ChunkFault, PartCheck

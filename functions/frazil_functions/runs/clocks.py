@@ -8,7 +8,7 @@ import obstore
 from obstore.exceptions import BaseError
 
 from frazil_functions.errors import BackendError
-from frazil_functions.repositories import Location
+from frazil_functions.locations import Location
 from frazil_functions.storage import open_store
 from frazil_functions.text import words
 

@@ -12,8 +12,8 @@ import numpy as np
 import zarr
 
 from frazil_functions.errors import ConflictError
+from frazil_functions.locations import spoken
 from frazil_functions.plan import NEW_GROUP, Plan
-from frazil_functions.repositories import spoken
 
 
 def check_disjoint(repo: icechunk.Repository, plan: Plan, base: str, tip: str) -> None:

@@ -21,7 +21,9 @@ from typing import Final, Self
 import icechunk
 
 from frazil_functions.errors import BackendError, FrazilError, InvalidInputError
-from frazil_functions.repositories import Location, exclusive, open_repository
+from frazil_functions.locations import Location
+from frazil_functions.locking import exclusive
+from frazil_functions.repositories import open_repository
 from frazil_functions.rundir import RunOutcome
 from frazil_functions.runs.clocks import safe_now
 from frazil_functions.runs.publish import delete_branch

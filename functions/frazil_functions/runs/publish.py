@@ -10,7 +10,8 @@ from typing import Self
 import icechunk
 
 from frazil_functions.errors import ConflictError, InvalidInputError, nearest
-from frazil_functions.repositories import Location, exclusive, spoken
+from frazil_functions.locations import Location, spoken
+from frazil_functions.locking import exclusive
 
 logger = logging.getLogger(__name__)
 

@@ -17,10 +17,11 @@ from frazil_functions import versions
 from frazil_functions.declaring import agreed_in, authorised, declare_all
 from frazil_functions.errors import BackendError, ConflictError, InvalidInputError
 from frazil_functions.forks import check_no_secret, dump_fork, read_fork, require_layout
+from frazil_functions.locations import Location, location_of
 from frazil_functions.plan import Plan
 from frazil_functions.reading.encoding import Values
 from frazil_functions.records import Wishes
-from frazil_functions.repositories import FIRST_OBJECTS, Location, check_target, location_of, open_repository
+from frazil_functions.repositories import FIRST_OBJECTS, check_target, open_repository
 from frazil_functions.rundir import RunDirectory, RunRecord, RunTarget, check_outside
 from frazil_functions.runs.clocks import check_clock
 from frazil_functions.runs.disjoint import check_disjoint

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from frazil_functions.errors import InvalidInputError, ReceiptError
+from frazil_functions.locations import Location
 from frazil_functions.plan import Plan
 from frazil_functions.records import RunRecord
 from frazil_functions.regions import Region
-from frazil_functions.repositories import Location
 from frazil_functions.rundir import RunDirectory, list_runs
 from frazil_functions.tasks import Receipt
 

@@ -20,12 +20,12 @@ from zarr.registry import get_codec_class
 from frazil_functions.compression import BLOSC_MOST_ITEM, Compression
 from frazil_functions.errors import ConflictError, ExistingGroupError, InvalidInputError, SourceError
 from frazil_functions.layouts import Layout
+from frazil_functions.locations import spoken
 from frazil_functions.plan import Mode
 from frazil_functions.reading.encoding import STRING, Values, fill_of, native, stored_attributes
 from frazil_functions.reading.opening import open_raw, read_raw
 from frazil_functions.reading.scanning import Labels
 from frazil_functions.regions import plain_dim
-from frazil_functions.repositories import spoken
 from frazil_functions.tasks import FileSource
 from frazil_functions.template import ArrayTemplate, DatasetTemplate, check_group
 from frazil_functions.text import escaped, words

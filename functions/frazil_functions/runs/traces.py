@@ -14,8 +14,8 @@ import icechunk
 from icechunk.ops import UpdateType
 
 from frazil_functions.errors import InvalidInputError
+from frazil_functions.locations import Location
 from frazil_functions.records import RunOutcome, RunRecord
-from frazil_functions.repositories import Location
 from frazil_functions.rundir import RunDirectory, list_runs
 from frazil_functions.runs.publish import run_of
 

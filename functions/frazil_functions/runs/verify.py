@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from frazil_functions.errors import InvalidInputError, VerificationError
-from frazil_functions.plan import Plan, held_nbytes, sources_of
+from frazil_functions.footprint import held_nbytes
+from frazil_functions.plan import Plan, sources_of
 from frazil_functions.records import Verify
 from frazil_functions.regions import Region
 from frazil_functions.tasks import RegionReceipt

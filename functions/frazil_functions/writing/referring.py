@@ -14,8 +14,8 @@ import icechunk
 import numpy as np
 
 from frazil_functions.errors import BackendError, SourceError
+from frazil_functions.footprint import COPIED_BYTES
 from frazil_functions.grids import WriteGrid
-from frazil_functions.plan import COPIED_BYTES
 from frazil_functions.reading.opening import check_unchanged
 from frazil_functions.reading.references import References, ReferredFile, reference_checksum
 from frazil_functions.reading.remote import PATIENCE

@@ -16,7 +16,7 @@ from frazil.costing.prices import PriceTable, load_prices
 from frazil.costing.rates import ASSUMED, Probe, calibrated
 from frazil.costing.spread import Spread, number
 from frazil.costing.telling import plain
-from frazil_functions.repositories import Location
+from frazil_functions.locations import Location
 
 from .conftest import smooth, store
 from .test_memory import configured

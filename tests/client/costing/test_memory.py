@@ -10,7 +10,7 @@ import xarray as xr
 import frazil
 from frazil.cli import main
 from frazil.costing.memory import LITHOPS, check_memory, memory_need
-from frazil_functions.repositories import locate
+from frazil_functions.locations import locate
 from frazil_functions.runs.start import directory_of, start
 
 from .conftest import smooth, store

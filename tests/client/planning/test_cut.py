@@ -7,8 +7,8 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from frazil.planning.cut import MEMORY_REGIONS, REGION_UNITS, cut, group
+from frazil_functions.footprint import handled_nbytes
 from frazil_functions.grids import prove
-from frazil_functions.plan import handled_nbytes
 from frazil_functions.template import ArrayTemplate, DatasetTemplate
 
 DIMS = {"time": 40, "y": 12, "x": 9}

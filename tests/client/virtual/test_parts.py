@@ -22,7 +22,7 @@ from .archives import container, days, kinds, read, reader, together, write, wri
 def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was committed to private branches, with every receipt a part of its own, and every region a task."""
     monkeypatch.setattr(frazil.planning.cut, "REGION_REFERENCES", 5)
-    monkeypatch.setattr(frazil_functions.plan, "REFERENCE_BYTES", 64 << 20)
+    monkeypatch.setattr(frazil_functions.footprint, "REFERENCE_BYTES", 64 << 20)
     monkeypatch.setattr(frazil_functions.plan, "PARTED_UNITS", 3)
     monkeypatch.setattr(frazil_functions.runs.gather, "PART_BYTES", 1)
     seen: list[str] = []

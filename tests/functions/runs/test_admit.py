@@ -12,8 +12,8 @@ import zarr
 import frazil
 from frazil_functions.forks import dump_fork, load_fork
 from frazil_functions.grids import WriteGrid
+from frazil_functions.locations import locate
 from frazil_functions.regions import Region
-from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.runs.admit import admit, check_merged
 from frazil_functions.runs.run import Run

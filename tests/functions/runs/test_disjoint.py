@@ -16,8 +16,8 @@ from frazil.planning.make import Options, make_plan
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import silent
 from frazil_functions.errors import ConflictError
+from frazil_functions.locations import locate
 from frazil_functions.plan import Plan, PlanTarget
-from frazil_functions.repositories import locate
 from frazil_functions.runs.disjoint import check_disjoint
 
 GROUP = "a/model"

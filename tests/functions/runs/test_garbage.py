@@ -12,7 +12,8 @@ import pytest
 import zarr
 
 from frazil_functions.errors import InvalidInputError
-from frazil_functions.repositories import Location, exclusive, location_of
+from frazil_functions.locations import Location, location_of
+from frazil_functions.locking import exclusive
 from frazil_functions.rundir import RunDirectory, RunOutcome, RunRecord, RunTarget
 from frazil_functions.runs.clocks import safe_now
 from frazil_functions.runs.garbage import MARGIN, Ages, Collected, Objects, collect

@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 import frazil
+from frazil_functions.locations import locate
 from frazil_functions.records import Wishes
-from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory, RunOutcome
 from frazil_functions.runs.finish import finish
 from frazil_functions.runs.run import Run, open_run

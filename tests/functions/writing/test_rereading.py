@@ -28,12 +28,12 @@ from frazil.report import Progress
 from frazil_functions.errors import InvalidInputError, MissingDataError, SourceError
 from frazil_functions.forks import load_fork
 from frazil_functions.grids import WriteGrid
+from frazil_functions.locations import locate
 from frazil_functions.missing import MissingCheck
 from frazil_functions.reading.encoding import STRING, Attributes, Values
 from frazil_functions.reading.opening import fingerprint
 from frazil_functions.reading.sources import FileSources
 from frazil_functions.regions import Region
-from frazil_functions.repositories import locate
 from frazil_functions.rundir import RunDirectory
 from frazil_functions.tasks import Carried, FileSource, Receipt
 from frazil_functions.writing.carried import CarriedSource, PackedFileSlices
