@@ -194,6 +194,8 @@ class Result:
         was published before.
     containers
         The places that references of the plan's repositories may lead into, which a reader authorises.
+    referred_bytes
+        Of `bytes`, the size of values that stay in their files and are referred to.
     """
 
     run_id: str
@@ -212,3 +214,12 @@ class Result:
     already_published: bool = False
     compared: tuple[Compared, ...] = ()
     containers: tuple[str, ...] = ()
+    referred_bytes: int = 0
+
+    @property
+    def took(self) -> str:
+        """How much was written in which time, in words, with the rate; references have none."""
+        if self.referred_bytes:
+            return f"{size(self.bytes)}, {size(self.referred_bytes)} of them by reference, in {self.seconds:.1f} s"
+        rate = self.bytes / max(self.seconds, 1e-9)
+        return f"{size(self.bytes)} in {self.seconds:.1f} s ({size(rate)}/s)"

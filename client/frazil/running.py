@@ -339,14 +339,12 @@ def _log_published(result: Result) -> None:
     """Log what a run did, and what it took."""
     rate = result.bytes / max(result.seconds, 1e-9)
     logger.info(
-        "run %s is published as %s on %r: %s in %.1f s (%s/s); functions read for %.1f s, wrote for %.1f s, and took "
-        "%s of memory at most",
+        "run %s is published as %s on %r: %s; functions read for %.1f s, wrote for %.1f s, and took %s of memory at "
+        "most",
         result.run_id,
         result.snapshot_id,
         result.branch,
-        size(result.bytes),
-        result.seconds,
-        size(rate),
+        result.took,
         result.read_seconds,
         result.write_seconds,
         size(result.peak_memory_bytes),
@@ -384,6 +382,7 @@ def _result(begun: Run, outcome: RunOutcome, spent: Spent, began: float, *, alre
         write_seconds=spent.write_seconds,
         already_published=already,
         containers=_containers(begun),
+        referred_bytes=plan.referred_nbytes,
     )
 
 

@@ -252,7 +252,21 @@ class Plan:
     @property
     def copied_nbytes(self) -> int:
         """The size of those that they write."""
-        return sum(self.template.owned_nbytes(grid.array) for grid in self.grids if grid.array not in self.referring)
+        return self.nbytes - self.referred_nbytes
+
+    @property
+    def referred_nbytes(self) -> int:
+        """The size of those that they refer to; chunks that no file holds whole count, too."""
+        arrays = [array for array in self.template.arrays.values() if array.role == "data" and array.refers]
+        return sum(round(self.template.owned_nbytes(array.name) * self._referred_share(array)) for array in arrays)
+
+    def _referred_share(self, array: ArrayTemplate) -> float:
+        """Of an array's labels along the append dimension, the share that refers to files."""
+        if self.template.append_dim not in array.dims:
+            return float(all(array.name not in source.copied for source in self.sources[:1]))
+        labels = sum(source.stop - source.start for source in self.sources)
+        copied = sum(source.stop - source.start for source in self.sources if array.name in source.copied)
+        return 1 - copied / labels if labels else 0.0
 
     @cached_property
     def parted(self) -> bool:

@@ -34,13 +34,11 @@ def summary(result: Result, repository: str) -> str:
         )
     group = f', group="{result.group}"' if result.group else ""
     containers = f", virtual_containers={json.dumps(result.containers)}" if result.containers else ""
-    rate = result.bytes / max(result.seconds, 1e-9)
-    took = f"{size(result.bytes)} in {result.seconds:.1f} s ({size(rate)}/s)"
     calls = f"{result.tasks} function calls, {result.verified} regions read back"
     compared = compared_words(result.compared)
     lines = (
         f"Published {result.snapshot_id} on {result.branch!r} of {repository}",
-        f"  {result.regions} regions, {took}, {calls}",
+        f"  {result.regions} regions, {result.took}, {calls}",
         *([f"  {', '.join(compared)}"] if compared else []),
         f"  run {result.run_id}, plan {result.plan_hash[:16]}",
         "Read it with",

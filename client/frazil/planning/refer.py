@@ -237,9 +237,12 @@ def _stored_otherwise(array: ArrayTemplate, source: FileSource, file: FileMetada
         return layout or "nobody looked how it is stored"
     if array.name in source.recode:
         return "its values mean something else as they are stored (packing, units or type)"
-    turned = [dim for dim in array.dims if dim in source.places]
-    if turned:
-        return f"its labels along {turned[0]!r} stand in another order"
+    moved = [dim for dim in array.dims if dim in source.places]
+    if moved:
+        dim, pieces = moved[0], source.places[moved[0]]
+        if len(pieces) == 1 and pieces[0].step == 1:
+            return f"its labels along {dim!r} are a part of those of the group"
+        return f"its labels along {dim!r} stand in another order"
     differs = array.layout.difference(layout)
     if differs:
         return f"it is stored in {differs}" if differs.startswith("chunks") else f"it is stored with {differs}"

@@ -110,3 +110,30 @@ def test_a_flipped_file_is_copied_and_never_referred_to(tmp_path: Path) -> None:
     refer([*files, flipped], tmp_path / "out", tmp_path / "in", fallback="native", **options)
     found = read(tmp_path / "out", tmp_path / "in").tas
     np.testing.assert_array_equal(found[10:], days(10, 20).tas)
+
+
+def test_a_file_with_a_part_of_a_dimension_is_named_as_such_and_can_be_copied(tmp_path: Path) -> None:
+    halves = {"tas": {**DEFLATED, "chunksizes": (2, LAT // 2, LON)}}
+    refer(written(tmp_path / "in", (0, 10), encoding=halves), tmp_path / "out", tmp_path / "in")
+    south = write(tmp_path / "in", (days(2, 4) + 1).isel(lat=slice(LAT // 2)), "south.nc", encoding=halves)
+    options: dict[str, Any] = {"mode": "region", "on_attrs": "keep", "variables": ["tas"]}
+    with pytest.raises(frazil.MismatchedSourceError, match="labels along 'lat' are a part of those of the group"):
+        refer([south], tmp_path / "out", tmp_path / "in", **options)
+    refer([south], tmp_path / "out", tmp_path / "in", fallback="native", **options)
+    found = read(tmp_path / "out", tmp_path / "in").tas
+    np.testing.assert_array_equal(found[2:4, : LAT // 2], (days(2, 4) + 1).tas[:, : LAT // 2])
+    np.testing.assert_array_equal(found[2:4, LAT // 2 :], days(0, 10).tas[2:4, LAT // 2 :])
+
+
+def test_a_result_tells_values_that_are_referred_to_from_those_that_are_copied(tmp_path: Path) -> None:
+    files = written(tmp_path / "in", (0, 10), (10, 20))
+    whole = refer(files, tmp_path / "out", tmp_path / "in")
+    one = 10 * LAT * LON * 4
+    assert (whole.bytes, whole.referred_bytes) == (2 * one, 2 * one)
+    assert "by reference" in whole.took
+    other = written(tmp_path / "in", (20, 30), encoding={"tas": {**DEFLATED, "chunksizes": (5, LAT, LON)}})
+    mixed = refer(files + other, tmp_path / "mixed", tmp_path / "in", fallback="native")
+    assert (mixed.bytes, mixed.referred_bytes) == (3 * one, 2 * one)
+    copied = frazil.convert(files, tmp_path / "copied", executor=frazil.SerialExecutor())
+    assert copied.referred_bytes == 0
+    assert "/s)" in copied.took
