@@ -98,6 +98,7 @@ class Site:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.sent = 0
         self.before: Callable[[str], None] = lambda _: None
         self.send: Callable[[BaseHTTPRequestHandler, bytes], object] = lambda asked, data: asked.wfile.write(data)
         self.ranges = True
@@ -141,6 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Last-Modified", "Sat, 01 Jan 2022 00:00:00 GMT")
         self.end_headers()
         if body:
+            site.sent += high - low
             if site.cut > 0:
                 site.cut -= 1
                 self.wfile.write(data[low : (low + high) // 2])

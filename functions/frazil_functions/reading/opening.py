@@ -14,7 +14,8 @@ import xarray as xr
 import zarr.storage
 
 from frazil_functions.errors import FrazilError, SourceError, nearest
-from frazil_functions.reading.classic import check_length
+from frazil_functions.reading.classic import check_length, is_classic
+from frazil_functions.reading.classic_store import ClassicStore
 from frazil_functions.reading.encoding import (
     Values,
     native,
@@ -189,14 +190,13 @@ def open_raw(
         would end the process.
     """
     check_engine(engine)
-    accepted = xr.backends.list_engines()[engine].open_dataset_parameters or ()
-    options: dict[str, Any] = {name: value for name, value in _RAW.items() if name in accepted}
     where: Any = url
     with ExitStack() as held:
         if is_remote(url):
             where = held.enter_context(_remote(url, engine, mark, pages, patience))
         elif Path(url).is_file():
             _check_local(Path(url), url, engine)
+        opener = "store" if isinstance(where, ClassicStore) else engine
         try:
             with warnings.catch_warnings():
                 # Metadata that is not consolidated takes longer to read, and that is all.
@@ -205,11 +205,11 @@ def open_raw(
                 warnings.filterwarnings("ignore", "Duplicate dimension names present", UserWarning)
                 dataset = xr.open_dataset(
                     where,
-                    engine=engine,
+                    engine=opener,
                     chunks=None,
                     cache=False,
                     create_default_indexes=False,
-                    **options,
+                    **_options(opener),
                 )
         except FrazilError:
             raise
@@ -229,8 +229,6 @@ def open_raw_store(store: icechunk.IcechunkStore, url: str, group: str) -> xr.Da
     SourceError
         If it cannot be opened.
     """
-    accepted = xr.backends.list_engines()["zarr"].open_dataset_parameters or ()
-    options: dict[str, Any] = {name: value for name, value in _RAW.items() if name in accepted}
     where: Any = store  # Xarray's types know paths and files alone
     try:
         return xr.open_dataset(
@@ -242,10 +240,21 @@ def open_raw_store(store: icechunk.IcechunkStore, url: str, group: str) -> xr.Da
             chunks=None,
             cache=False,
             create_default_indexes=False,
-            **options,
+            **_options("zarr"),
         )
     except Exception as error:  # as in `open_raw`
         raise SourceError(f"{url} cannot be opened: {_words(error)}") from error
+
+
+def _options(engine: str) -> dict[str, Any]:
+    """What an engine is told so that it decodes nothing."""
+    accepted = xr.backends.list_engines()[engine].open_dataset_parameters or ()
+    return {name: value for name, value in _RAW.items() if name in accepted}
+
+
+def is_fetched(dataset: xr.Dataset, url: str, engine: str) -> bool:
+    """Whether an open file behind a URL lies on the local disk whole until it is closed."""
+    return engine == "netcdf4" and is_remote(url) and "source" in dataset.encoding
 
 
 def _check_local(path: Path, url: str, engine: str) -> None:
@@ -296,20 +305,33 @@ def _remote(url: str, engine: str, mark: str, pages: Pages | None, patience: Pat
     """What an engine opens in place of a URL."""
     if engine == "zarr":
         yield zarr.storage.ObjectStore(store_below(url, patience), read_only=True)
-    elif engine == "netcdf4":
-        # The library reads from a local disk alone, so the file comes here whole until it is closed.
-        with NamedTemporaryFile(prefix="frazil-", suffix=".nc") as file:
-            fetch(url, file.file, mark, patience)
-            _check_local(Path(file.name), url, engine)
-            yield file.name
-    elif engine in _TAKE_FILES:
+    elif engine in TIED:
         with RemoteFile(url, mark, pages, patience) as opened:
-            if engine in _TAKE_CLASSIC:
-                check_length(opened, opened.size, url)
-                opened.seek(0)
-            yield opened
+            classic = _classic(opened, url) if engine in _TAKE_CLASSIC else None
+            opened.seek(0)
+            if engine != "netcdf4":
+                yield opened
+            elif classic is not None:
+                yield classic
+            else:
+                # The library reads from a local disk alone, so the file comes here whole until it is closed.
+                with NamedTemporaryFile(prefix="frazil-", suffix=".nc") as file:
+                    fetch(opened, file.file)
+                    _check_local(Path(file.name), url, engine)
+                    yield file.name
     else:
         yield url
+
+
+def _classic(file: RemoteFile, url: str) -> ClassicStore | None:
+    """A file as Xarray takes it if it is classic, and as long as its header says; None if it is of another kind."""
+    try:
+        if not is_classic(file):
+            return None
+        check_length(file, file.size, url)
+        return ClassicStore(file)
+    except OSError as error:
+        raise source_error(words(error), error) from error
 
 
 def _close_after(dataset: xr.Dataset, held: ExitStack) -> None:

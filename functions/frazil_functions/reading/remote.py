@@ -2,8 +2,10 @@
 
 import io
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import batched
 from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, urlsplit
 
@@ -24,6 +26,9 @@ _WEB: Final = ("http", "https")
 _PAGE: Final = 1 << 20
 _PAGES: Final = 64
 _PART: Final = 32 << 20
+_AT_ONCE: Final = 8
+"""How many ranges of a file are asked for at once."""
+
 ZARR_FILES: Final = (".zmetadata", "zarr.json", ".zgroup", ".zarray")
 """What holds the metadata of a Zarr hierarchy, of everything below it or of itself."""
 
@@ -152,33 +157,6 @@ def remote_has(url: str, names: Sequence[str], patience: Patience = PATIENCE) ->
     return False
 
 
-def fetch(url: str, file: IO[bytes], mark: str = "", patience: Patience = PATIENCE) -> None:
-    """Copy one object into a file, whole.
-
-    Parameters
-    ----------
-    url, file
-        From where, and to where.
-    mark
-        What `remote_fingerprint` said of it; what is there now if it is empty.
-    patience
-        How long each part of it is waited for.
-
-    Raises
-    ------
-    SourceError
-        If it cannot be read to its end, or is another one by now.
-    """
-    with RemoteFile(url, mark, patience=patience) as remote:
-        try:
-            # In parts, each with a time of its own to recover.
-            while part := remote.read(_PART):
-                file.write(part)
-            file.flush()
-        except OSError as error:
-            raise source_error(words(error), error) from error
-
-
 class Pages:
     """Pages of remote files that are kept, at most 64 MiB of them; those not used for longest go first."""
 
@@ -189,6 +167,10 @@ class Pages:
     def nbytes(self) -> int:
         """How much is kept."""
         return sum(map(len, self._kept.values()))
+
+    def kept(self, key: tuple[str, str, int]) -> bytes | None:
+        """The page of a URL, a fingerprint and a number, if it is kept."""
+        return self._kept.get(key)
 
     def get(self, key: tuple[str, str, int], read: Callable[[], bytes]) -> bytes:
         """The page of a URL, a fingerprint and a number, read if it is not kept."""
@@ -274,6 +256,29 @@ class RemoteFile(io.RawIOBase):
         self._at += length
         return length
 
+    def ranges(self, wanted: Sequence[tuple[int, int]]) -> Iterator[memoryview]:
+        """The bytes of several ranges, each from its first to the one before its last, in their order.
+
+        They are asked for side by side; what lies in a page that is kept is not asked for.
+
+        Raises
+        ------
+        OSError
+            If one cannot be read, or the object is another one by now.
+        """
+        self._require_open()
+        if len(wanted) == 1:
+            yield self._kept_or_asked(wanted[0])
+            return
+        with ThreadPoolExecutor(_AT_ONCE, "frazil-ranges") as threads:
+            for few in batched(wanted, _AT_ONCE):
+                yield from threads.map(self._kept_or_asked, few)
+
+    def _kept_or_asked(self, span: tuple[int, int]) -> memoryview:
+        (page, offset), length = divmod(span[0], _PAGE), span[1] - span[0]
+        kept = self._pages.kept((self._url, self._seen, page)) if offset + length <= _PAGE else None
+        return self._range(*span) if kept is None else memoryview(kept)[offset : offset + length]
+
     def _page(self, page: int) -> bytes:
         start, end = page * _PAGE, min(self._size, (page + 1) * _PAGE)
         return self._pages.get((self._url, self._seen, page), lambda: bytes(self._range(start, end)))
@@ -292,3 +297,20 @@ class RemoteFile(io.RawIOBase):
     def _require_open(self) -> None:
         if self.closed:
             raise ValueError(f"{self._url} is closed")
+
+
+def fetch(remote: RemoteFile, file: IO[bytes]) -> None:
+    """Copy what is left of an object into a file.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read to its end, or is another one by now.
+    """
+    try:
+        # In parts, each with a time of its own to recover.
+        while part := remote.read(_PART):
+            file.write(part)
+        file.flush()
+    except OSError as error:
+        raise source_error(words(error), error) from error

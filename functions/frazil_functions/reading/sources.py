@@ -23,7 +23,7 @@ from frazil_functions.reading.encoding import (
     native_attributes,
     recode,
 )
-from frazil_functions.reading.opening import TIED, check_unchanged, open_raw, read_raw
+from frazil_functions.reading.opening import TIED, check_unchanged, is_fetched, open_raw, read_raw
 from frazil_functions.reading.remote import PATIENCE, Pages, is_remote
 from frazil_functions.reading.rounding import Clipped
 from frazil_functions.regions import Region
@@ -76,7 +76,7 @@ class _Opened:
 
     @property
     def fetched(self) -> bool:
-        return self.file.engine == "netcdf4" and is_remote(self.file.url)
+        return is_fetched(self.dataset, self.file.url, self.file.engine)
 
     @property
     def nbytes(self) -> int:

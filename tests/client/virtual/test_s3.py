@@ -90,3 +90,18 @@ def test_no_key_travels_in_plans_forks_and_receipts(
     kept = {item.key: item.get()["Body"].read() for item in bucket.objects.filter(Prefix="archive")}
     assert any("/receipts/" in key for key in kept)
     assert [key for key, data in kept.items() if b"verysecretindeed" in data] == []
+
+
+@pytest.mark.parametrize("kind", ["NETCDF3_64BIT", "NETCDF3_CLASSIC"])
+@pytest.mark.parametrize("virtual", [True, False])
+def test_classic_files_in_s3_give_what_xarray_reads_of_copies(
+    bucket: Any, endpoint: str, tmp_path: Path, kind: Any, virtual: bool
+) -> None:
+    paths = [tmp_path / "000.nc", tmp_path / "010.nc"]
+    for path, dataset in zip(paths, (days(0, 10), days(10, 20)), strict=True):
+        encoding = {"time": {"units": "days since 2001-01-01", "dtype": "f8"}}
+        dataset.to_netcdf(path, format=kind, encoding=encoding, unlimited_dims=["time"])
+        bucket.upload_file(str(path), f"in/{path.name}")
+    options: dict[str, Any] = {"virtual": True, "containers": [RAW]} if virtual else {}
+    frazil.convert(FILES, "s3://raw/archive", executor=frazil.SerialExecutor(), verify="full", **options)
+    xr.testing.assert_identical(opened(endpoint).load(), together([str(path) for path in paths]))
