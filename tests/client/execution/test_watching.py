@@ -172,7 +172,7 @@ def test_a_call_within_its_time_limit_is_waited_for() -> None:
 @pytest.mark.timeout(60)
 def test_a_call_that_queues_behind_those_of_another_job_is_not_late() -> None:
     lithops = Lithops(
-        [Future("0", running=True, execution_timeout=0.3)], [Future("0", running=False, job_key="second")]
+        [Future("0", running=True, execution_timeout=1.5)], [Future("0", running=False, job_key="second")]
     )
     with calls_of(lithops, workers=1, start_deadline=0.05) as calls:
         calls.submit([1])
@@ -187,9 +187,9 @@ def test_a_call_that_queues_behind_those_of_another_job_is_not_late() -> None:
 def test_a_call_submitted_late_has_the_whole_deadline_to_start() -> None:
     late = Future("0", running=False, job_key="second")
     lithops = Lithops([Future("0", running=False)], [late])
-    with calls_of(lithops, workers=2, start_deadline=0.6) as calls:
+    with calls_of(lithops, workers=2, start_deadline=2.4) as calls:
         calls.submit([1])
-        assert calls.next(0.4) is None
+        assert calls.next(1.6) is None
         calls.submit([2])
         first = calls.next()
         assert first is not None
