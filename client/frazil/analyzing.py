@@ -27,9 +27,9 @@ from frazil.advising.wish import TARGET_BYTES, Auto, reading_of, size_of
 from frazil.execution.executor import Executor
 from frazil.execution.serial import SerialExecutor
 from frazil.job import Sources, named_files
+from frazil.labels.compare import Accept
 from frazil.lazy.encoded import as_dataset
 from frazil.lazy.planned import given_sources
-from frazil.planning.compare import Accept
 from frazil.planning.fresh import fit_new
 from frazil.planning.inputs import expand
 from frazil.planning.options import Options

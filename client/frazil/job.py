@@ -16,18 +16,18 @@ from frazil.costing.prices import load_prices
 from frazil.costing.telling import brief
 from frazil.execute import Retry
 from frazil.execution.executor import Executor
+from frazil.labels.compare import Accept
+from frazil.labels.join import Gaps
 from frazil.lazy.given import Given, GivenCarrier
 from frazil.lazy.planned import Dataset, bounded, check_whole, given_sources, marked
-from frazil.planning.compare import Accept
+from frazil.packing.lossy import Survey, stored_of
+from frazil.packing.rounding import Keepbits, Overflow, Pack, Rounding, check_rounding
+from frazil.packing.survey import survey_plan
 from frazil.planning.following import check_kept
 from frazil.planning.inputs import expand
-from frazil.planning.labels import Gaps
-from frazil.planning.lossy import Survey, stored_of
 from frazil.planning.make import make_plan
 from frazil.planning.options import Fallback, OnAttrs, OnOverlap, Options, Span, Virtual
-from frazil.planning.rounding import Keepbits, Overflow, Pack, Rounding, check_rounding
 from frazil.planning.scan import Wanted, scan_sources
-from frazil.planning.survey import survey_plan
 from frazil.planning.target import Target, plan_target
 from frazil.report import Listener, Progress, Result, silent, tell_plan
 from frazil.running import run, using

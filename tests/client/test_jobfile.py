@@ -14,7 +14,7 @@ import frazil
 from frazil.cli import options
 from frazil.job import PlanOptions
 from frazil.jobfile import JobFile, Retry, job_start_of, load
-from frazil.planning import compare, labels
+from frazil.labels import compare, join
 from frazil.planning.inputs import expand
 from frazil_functions import records
 
@@ -444,7 +444,7 @@ def test_the_first_minute_of_2015_is_the_first_that_a_name_can_carry() -> None:
 def test_every_word_that_a_plan_knows_can_stand_in_a_job_file(write: Write) -> None:
     job = load(write(LEAST + f"accept = {list(get_args(compare.Accept.__value__))}"))
     assert set(job.accept) == set(get_args(compare.Accept.__value__))
-    for gaps in get_args(labels.Gaps.__value__):
+    for gaps in get_args(join.Gaps.__value__):
         assert load(write(LEAST + f"gaps = '{gaps}'")).gaps == gaps
     for verify in get_args(records.Verify.__value__):
         assert load(write(LEAST + f"verify = '{verify}'")).verify == verify

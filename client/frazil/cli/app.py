@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError
 from frazil import __version__
 from frazil.cli.given import fill_in
 from frazil.cli.logs import Asked, harmless, logging_as
-from frazil.planning.rounding import spelled_out, taken_for_paths
+from frazil.packing.rounding import spelled_out, taken_for_paths
 from frazil_functions.errors import BackendError, FrazilError, SourceError
 from frazil_functions.remedies import remedy
 from frazil_functions.settings import named_options

@@ -4,10 +4,10 @@ import logging
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from frazil.planning.labels import show
-from frazil.planning.place import grid_of
+from frazil.labels.join import show
+from frazil.labels.place import grid_of
+from frazil.labels.stepping import LabelRange, frequency
 from frazil.planning.scan import Sources
-from frazil.planning.stepping import LabelRange, frequency
 from frazil.report import Result
 from frazil_functions.plan import Plan
 from frazil_functions.reading.encoding import bounded_attributes, is_time_unit

@@ -8,9 +8,9 @@ from typing import Literal, TypedDict
 from frazil.execute import Retry
 from frazil.execution.executor import Executor
 from frazil.execution.near import NearExecutor
-from frazil.planning.compare import Accept
+from frazil.labels.compare import Accept
+from frazil.packing.rounding import Overflow
 from frazil.planning.options import Fallback, OnAttrs, OnOverlap
-from frazil.planning.rounding import Overflow
 from frazil.planning.target import Target
 from frazil_functions.authorising import Named
 from frazil_functions.locations import Location

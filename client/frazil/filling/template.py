@@ -13,16 +13,16 @@ import xarray as xr
 from frazil.advising.wish import auto_of
 from frazil.execution.serial import SerialExecutor
 from frazil.filling.made import Made, TemplateResult, made_of
+from frazil.labels.offsets import offset_of
+from frazil.labels.stepping import LabelRange
 from frazil.lazy.planned import Dataset, given_sources, marked
+from frazil.packing.lossy import stored_of
+from frazil.packing.rounding import Keepbits, Pack, Rounding, check_rounding
 from frazil.planning.inputs import expand
-from frazil.planning.lossy import stored_of
 from frazil.planning.make import make_plan
-from frazil.planning.offsets import offset_of
 from frazil.planning.options import Options
-from frazil.planning.rounding import Keepbits, Pack, Rounding, check_rounding
 from frazil.planning.scan import Sources as ScannedSources
 from frazil.planning.scan import Wanted, scan_sources
-from frazil.planning.stepping import LabelRange
 from frazil.planning.target import Target, plan_target
 from frazil.report import Listener, Progress, silent, tell_plan
 from frazil.running import run

@@ -30,9 +30,9 @@ from frazil.jobfile.spelling import (
     Wait,
     Workers,
 )
-from frazil.planning.labels import Gaps
+from frazil.labels.join import Gaps
+from frazil.packing.rounding import Overflow
 from frazil.planning.options import Fallback, OnAttrs, OnOverlap
-from frazil.planning.rounding import Overflow
 from frazil_functions.plan import Mode
 from frazil_functions.records import Verify
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from cyclopts import Parameter
 
-from frazil.planning.compare import Accept
+from frazil.labels.compare import Accept
+from frazil.packing.rounding import assigned
 from frazil.planning.options import MOST_WORKERS, Span
-from frazil.planning.rounding import assigned
 
 
 def _lengths(_: object, tokens: Sequence[Any]) -> dict[str, int]:

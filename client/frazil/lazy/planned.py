@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from frazil.labels.compare import select
 from frazil.lazy.encoded import as_dataset
 from frazil.lazy.given import NAME, Given, GivenCarrier, GivenReader, written
-from frazil.planning.compare import select
 from frazil.planning.existing import Existing
 from frazil.planning.options import Options
 from frazil.planning.scan import Sources, Wanted, append_dim_of

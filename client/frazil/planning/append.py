@@ -6,14 +6,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from frazil.labels.compare import calendar_of, compare
+from frazil.labels.join import Axis, show
+from frazil.labels.place import Grid, Pieces, aligned, grid_of
 from frazil.planning.attributes import Changes, changes_of, check_claims
 from frazil.planning.axis import axis_of, check_all_labels
-from frazil.planning.compare import calendar_of, compare
 from frazil.planning.existing import Existing, check_ordered
 from frazil.planning.fitted import Fitted, sources_at
-from frazil.planning.labels import Axis, show
 from frazil.planning.options import OnOverlap, Options
-from frazil.planning.place import Grid, Pieces, aligned, grid_of
 from frazil.planning.recoding import check_kept, recoding_of, units_of_bounds
 from frazil.planning.scan import Sources
 from frazil.template.build import Recoding

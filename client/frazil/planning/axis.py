@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import xarray as xr
 
-from frazil.planning.compare import Accept
-from frazil.planning.labels import Axis, FileLabels, Gaps, check_labels, join
+from frazil.labels.compare import Accept
+from frazil.labels.join import Axis, FileLabels, Gaps, check_labels, join
 from frazil.planning.scan import Sources
 from frazil.template.build import Recoding
 from frazil_functions.errors import LabelError

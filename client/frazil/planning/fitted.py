@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from frazil.planning.labels import Axis
-from frazil.planning.place import Pieces
+from frazil.labels.join import Axis
+from frazil.labels.place import Pieces
 from frazil.template.build import Recoding
 from frazil_functions.reading.encoding import rounds
 from frazil_functions.reading.scanning import FileMetadata

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
+from frazil.labels.compare import compare
+from frazil.labels.place import Pieces, aligned
 from frazil.planning.axis import axis_of, check_all_labels, labels_of
-from frazil.planning.compare import compare
 from frazil.planning.fitted import Fitted, read_as_placed, sources_at
 from frazil.planning.options import Options
-from frazil.planning.place import Pieces, aligned
 from frazil.planning.recoding import recoding_of, stored_so, unclaimed
 from frazil.planning.scan import Sources
 from frazil.template.build import build

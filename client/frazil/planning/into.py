@@ -6,15 +6,15 @@ from typing import Literal
 
 import xarray as xr
 
+from frazil.labels.compare import compare
+from frazil.labels.join import Axis, check_labels
+from frazil.labels.place import Grid, Pieces, aligned, check_bounds, grid_of, place
 from frazil.planning.attributes import changes_of, check_claims, linked
 from frazil.planning.axis import axis_of, check_all_labels, labels_of
-from frazil.planning.compare import compare
 from frazil.planning.coordinates import check_coordinates
 from frazil.planning.existing import Existing, check_ordered
 from frazil.planning.fitted import Fitted, read_as_placed, sources_at
-from frazil.planning.labels import Axis, check_labels
 from frazil.planning.options import Options, Span
-from frazil.planning.place import Grid, Pieces, aligned, check_bounds, grid_of, place
 from frazil.planning.recoding import check_kept, recoding_of, stored_so, unclaimed, units_of_bounds
 from frazil.planning.scan import Sources
 from frazil.template.build import Recoding, build, role_of

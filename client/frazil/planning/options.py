@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Self, get_args
 
 from frazil.advising.wish import Auto
-from frazil.planning.compare import Accept
+from frazil.labels.compare import Accept
+from frazil.labels.join import Gaps
+from frazil.labels.stepping import LabelRange
+from frazil.packing.rounding import Rounding, Stored
 from frazil.planning.cut import REGION_BYTES, TASK_BYTES, TASK_MOST_BYTES
-from frazil.planning.labels import Gaps
-from frazil.planning.rounding import Rounding, Stored
-from frazil.planning.stepping import LabelRange
 from frazil.template.compression import CompressionChoice
 from frazil_functions.errors import InvalidInputError, nearest
 
@@ -96,7 +96,7 @@ class Options:
     gaps
         What becomes of labels that no file has: an error, a place that stays fill, or nothing.
     accept
-        Differences between files that are accepted; see `frazil.planning.compare.Accept`.
+        Differences between files that are accepted; see `frazil.labels.compare.Accept`.
     on_overlap
         What becomes of files that an append finds written already: an error, nothing, or they replace it.
     region

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from frazil.planning.rounding import Stored
+from frazil.packing.rounding import Stored
 from frazil.template.build import Recoding
 from frazil_functions.errors import MismatchedSourceError
 from frazil_functions.reading.encoding import PACKING, Attributes, bounded_attributes, is_time_unit, rounds

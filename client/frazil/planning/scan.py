@@ -7,7 +7,7 @@ from typing import Final
 
 from frazil.execution.executor import Executor
 from frazil.execution.results import results
-from frazil.planning.compare import are_alike, check_readable, infer_append_dim, select
+from frazil.labels.compare import are_alike, check_readable, infer_append_dim, select
 from frazil.planning.existing import Existing
 from frazil.report import Listener, Progress
 from frazil_functions.errors import InvalidInputError, ReceiptError, nearest

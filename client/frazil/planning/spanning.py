@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from frazil.labels.join import Axis, check_labels
+from frazil.labels.place import Grid, grid_of, place
+from frazil.labels.stepping import LabelRange, spanned
 from frazil.planning.axis import check_all_labels, labels_of
 from frazil.planning.fitted import Fitted, sources_at
-from frazil.planning.labels import Axis, check_labels
 from frazil.planning.options import Options
-from frazil.planning.place import Grid, grid_of, place
 from frazil.planning.recoding import stored_so
 from frazil.planning.scan import Sources
-from frazil.planning.stepping import LabelRange, spanned
 from frazil.template.build import Recoding, build
 from frazil.template.chunking import ChunkChoice
 from frazil_functions.errors import InvalidInputError, LabelError

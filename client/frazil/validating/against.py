@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from frazil.execution.executor import Executor
-from frazil.planning.compare import select
+from frazil.labels.compare import select
 from frazil.planning.existing import Existing, scan_existing
 from frazil.planning.fitted import Fitted
 from frazil.planning.inputs import expand

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from frazil.planning.place import DEGREES_EAST
+from frazil.labels.place import DEGREES_EAST
 from frazil.validating.report import Fault
 from frazil.validating.tree import Member
 from frazil_functions.reading.encoding import is_time_unit

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from frazil.planning.labels import show
+from frazil.labels.join import show
 from frazil.validating.report import Span, State
 from frazil.validating.tree import Member
 from frazil_functions.reading.encoding import Attributes, Values, is_time_unit

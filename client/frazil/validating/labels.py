@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from frazil.planning.labels import show
-from frazil.planning.place import DEGREES_EAST
+from frazil.labels.join import show
+from frazil.labels.place import DEGREES_EAST
 from frazil.validating.report import Fault
 from frazil_functions.reading.encoding import Attributes, Values, is_time_unit, missing_marks
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frazil.planning.place import Grid, place
+from frazil.labels.place import Grid, place
 from frazil_functions.errors import LabelError
 
 EAST = {"units": "degrees_east"}

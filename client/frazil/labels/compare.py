@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from frazil.planning.labels import check_labels, difference, drifted
-from frazil.planning.meaning import check_meaning
+from frazil.labels.join import check_labels, difference, drifted
+from frazil.labels.meaning import check_meaning
 from frazil_functions.errors import InvalidInputError, LabelError, MismatchedSourceError, SourceError, nearest
 from frazil_functions.reading.encoding import PACKING, STRING, bounded_attributes, is_time_unit, missing_marks, rounds
 from frazil_functions.reading.scanning import (

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import frazil
-from frazil.planning.compare import calendar_of
+from frazil.labels.compare import calendar_of
 from frazil.planning.scan import Wanted, scan_sources
 from frazil.report import silent
 from frazil_functions.reading.scanning import VariableMetadata

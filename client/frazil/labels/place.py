@@ -11,8 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from frazil.planning.compare import Accept
-from frazil.planning.labels import DRIFT, show
+from frazil.labels.compare import Accept
+from frazil.labels.join import DRIFT, show
 from frazil_functions.errors import LabelError
 from frazil_functions.reading.encoding import Attributes, Values
 from frazil_functions.reading.scanning import FileMetadata, Labels, VariableMetadata

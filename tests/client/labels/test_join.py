@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from frazil import LabelError
-from frazil.planning.labels import Axis, FileLabels, check_labels, difference, drifted, join
+from frazil.labels.join import Axis, FileLabels, check_labels, difference, drifted, join
 from frazil_functions.reading.encoding import native, native_attributes
 
 HOURS = {"units": "hours since 2000-01-01", "calendar": "standard"}

@@ -1,7 +1,7 @@
 """Stepping: every label from a first to a last one, evenly apart, as a coordinate stores them.
 
 Labels are counted in whole numbers (microseconds, or decimals of a number), so that the last one is as exact as the
-first. What an offset of months means is known in `frazil.planning.offsets`.
+first. What an offset of months means is known in `frazil.labels.offsets`.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from typing import Final
 import cftime
 import numpy as np
 
-from frazil.planning.labels import show
-from frazil.planning.offsets import DAY, Months, duration, months_apart, offset, parsed_date
+from frazil.labels.join import show
+from frazil.labels.offsets import DAY, Months, duration, months_apart, offset, parsed_date
 from frazil_functions.errors import InvalidInputError, LabelError
 from frazil_functions.reading.encoding import Attributes, Values, is_time_unit
 from frazil_functions.reading.times import recount
@@ -42,7 +42,7 @@ class LabelRange:
     start, end
         The first and the last of them: dates, or numbers, as text.
     freq
-        From one to the next: an offset by its name in Pandas (see `frazil.planning.offsets.offset`) or a number; None
+        From one to the next: an offset by its name in Pandas (see `frazil.labels.offsets.offset`) or a number; None
         for that of the template.
     """
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from frazil.planning.rounding import Keepbits, Overflow, Rounding, Stored
+from frazil.packing.rounding import Keepbits, Overflow, Rounding, Stored
 from frazil_functions.errors import InvalidInputError, nearest
 from frazil_functions.plan import Plan
 from frazil_functions.reading.encoding import STRING, Attributes, is_time_unit, number
