@@ -184,19 +184,15 @@ def _lacking(config: icechunk.RepositoryConfig, containers: Iterable[Container])
 def _saved(repo: icechunk.Repository) -> icechunk.RepositoryConfig:
     """The configuration that the repository keeps; an open one has that of when it was opened."""
     complaint = f"the configuration of {spoken(repo)} cannot be read"
-    return awaited(lambda: _fetched(repo.storage), complaint) or icechunk.RepositoryConfig.default()
-
-
-async def _fetched(storage: icechunk.Storage) -> icechunk.RepositoryConfig | None:
-    return await icechunk.Repository.fetch_config_async(storage)
+    found = awaited(lambda: icechunk.Repository.fetch_config(repo.storage), complaint)
+    return found or icechunk.RepositoryConfig.default()
 
 
 def _save(repo: icechunk.Repository, config: icechunk.RepositoryConfig) -> None:
     """Keep a configuration, and nothing of what this one was opened with."""
 
-    async def save() -> None:
-        opened = await icechunk.Repository.open_async(repo.storage, config=config)
-        await opened.save_config_async()
+    def save() -> None:
+        icechunk.Repository.open(repo.storage, config=config).save_config()
 
     awaited(save, f"the containers of {spoken(repo)} cannot be declared")
 

@@ -1,12 +1,12 @@
 """Repositories: opening and creating them."""
 
-import asyncio
 import math
 import os
 import re
+import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -221,7 +221,7 @@ def _create(
                 icechunk.Repository.create(storage_of(location), config=config, check_clean_root=not begun)
             else:
                 awaited(
-                    lambda: icechunk.Repository.create_async(
+                    lambda: icechunk.Repository.create(
                         storage_of(location, limits), config=config, check_clean_root=not begun
                     ),
                     f"{location} cannot be created",
@@ -233,24 +233,33 @@ def _create(
         return _open(location, limits, access)
 
 
-def awaited[T](begin: Callable[[], Coroutine[object, object, T]], complaint: str, limits: RequestLimits = LIMITS) -> T:
-    """Do what is asked of Icechunk without limits in the configuration, for that is kept; wait no longer than they say.
+def awaited[T](ask: Callable[[], T], complaint: str, limits: RequestLimits = LIMITS) -> T:
+    """Ask something of Icechunk without limits in the configuration, for that is kept; wait no longer than they say.
+
+    Not by its coroutines: where the process ends within milliseconds of one, a thread of Icechunk's that still lets go
+    of what the coroutine was called with ends it by a segmentation fault. What is not waited for any longer goes on in
+    a thread that keeps no process alive.
 
     Raises
     ------
     BackendError
         If the storage does not answer.
     """
+    answer: Future[T] = Future()
 
-    async def run() -> T:
+    def run() -> None:
         try:
-            return await asyncio.wait_for(begin(), limits.altogether)
-        except TimeoutError as error:
-            raise BackendError(f"{complaint}: its storage did not answer for {limits.altogether:g} s") from error
+            answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            answer.set_exception(error)
 
-    # A thread of its own, for the caller's may have a loop that runs, as notebooks do.
-    with ThreadPoolExecutor(1, "frazil-await") as thread:
-        return thread.submit(asyncio.run, run()).result()
+    threading.Thread(target=run, name="frazil-await", daemon=True).start()
+    try:
+        return answer.result(limits.altogether)
+    except TimeoutError as error:
+        if answer.done():  # it is Icechunk's own
+            raise
+        raise BackendError(f"{complaint}: its storage did not answer for {limits.altogether:g} s") from error
 
 
 def _new_config(access: Mapping[str, Access], spans: Mapping[str, int]) -> icechunk.RepositoryConfig:
