@@ -187,13 +187,19 @@ def big(start: int, stop: int) -> Region:
 def test_values_held_at_once_stay_within_the_budget(repo: icechunk.Repository) -> None:
     commit_template(repo, {"big": BIG})
     source = Made(lambda region, dtype: np.full(region.shape, region.ranges[0][1] + 1, dtype))
-    task = write_task_of(repo, [big(at, at + 1) for at in range(32)], memory_bytes=4 << 20)
-    tracemalloc.start()
-    write_task(task, source)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    # Two regions of 2 MiB, a copy of each on its way through the codecs, and what Zarr itself takes.
-    assert peak < 12 << 20
+
+    def peak() -> int:
+        task = write_task_of(repo, [big(at, at + 1) for at in range(32)], memory_bytes=4 << 20)
+        gc.collect()
+        tracemalloc.start()
+        write_task(task, source)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    # Two regions of 2 MiB, a copy of each on its way through the codecs, and what Zarr itself takes. Threads that other
+    # tests left may take some more once.
+    assert min(peak() for _ in range(3)) < 10 << 20
 
 
 def test_a_region_larger_than_the_budget_goes_alone(repo: icechunk.Repository) -> None:
