@@ -1,5 +1,6 @@
-"""Options of the whole suite."""
+"""Options of the whole suite, and what several of its parts stand on."""
 
+import gc
 from collections.abc import Iterator
 
 import hypothesis
@@ -48,3 +49,15 @@ def aws(shared_aws: LocalAws) -> LocalAws:
     """A local AWS that nothing has been asked of yet: no functions run, counters are at zero."""
     shared_aws.reset()
     return shared_aws
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No thread collects garbage meanwhile.
+
+    A server in this process might: h5py's garbage waits for a lock that whoever reads HDF5 holds, and that one waits
+    for the server.
+    """
+    gc.disable()
+    yield
+    gc.enable()

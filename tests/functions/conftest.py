@@ -161,7 +161,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
+def site(uncollected: None) -> Iterator[Site]:
     served = Site()
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"site": served}))
     served.url = f"http://127.0.0.1:{server.server_port}"
@@ -184,7 +184,7 @@ def s3_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+def bucket(uncollected: None, s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
     """A bucket of a local S3, and an environment that leads there."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
