@@ -134,7 +134,8 @@ def _spans(offsets: _Offsets, nbytes: int) -> Iterator[tuple[int, int]]:
     for begin, end in pairwise(bounds):
         first = begin
         while first < end:
-            behind = int(np.searchsorted(offsets[first:end], offsets[first] + _SPAN - nbytes, side="right")) + first
+            near = int(np.searchsorted(offsets[first:end], offsets[first] + _SPAN - nbytes, side="right"))
+            behind = first + max(1, near)
             yield first, behind
             first = behind
 
