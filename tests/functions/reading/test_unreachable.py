@@ -33,8 +33,8 @@ from frazil_functions.regions import Region
 from frazil_functions.tasks import FileSource
 
 SOON = Patience(connecting=1, idle=1, retrying=0.2, first_pause=0.02, longest_pause=0.1)
-PATIENT = replace(SOON, connecting=30, idle=60)
-"""For servers that do answer: a machine with other work to do may take its time for it."""
+PATIENT = replace(SOON, idle=10)
+"""For servers that do answer: a machine with other work to do may take a second for it."""
 BOUND = 0.2 + 1 + 0.1 + 2  # of Patience, and what a machine with other work to do adds
 VALUES = np.random.default_rng(3).integers(0, 1 << 12, (1 << 18, 8)).astype("i4")
 REGION = Region("v", (("x", 0, 1 << 18), ("y", 0, 8)))
